@@ -1,0 +1,7 @@
+"""Fine-tune language models on feedback from symbolic tools, token by token.
+
+This package imports nothing heavy by itself: verifier workers import :mod:`lit_symbolic.verifiers` and
+:mod:`lit_symbolic.tasks` alone and never see torch.
+"""
+
+__version__ = "0.1.0"
