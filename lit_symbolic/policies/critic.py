@@ -1,0 +1,79 @@
+"""Who estimates the value of a state: a head on the policy, a second adapter, or a network of its own."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lit_symbolic.policies.adapters import active_adapter, clone_adapter
+from lit_symbolic.policies.forward import response_hidden
+from lit_symbolic.policies.loaders import POLICY_ADAPTER
+
+CriticKind = Literal["head", "adapter", "own"]
+CRITIC_ADAPTER = "critic"
+
+
+class Critic(nn.Module):
+    """Values of the states before each token.
+
+    Args:
+        policy: The policy's model.
+        kind: ``head`` reads the policy's hidden states, costs no forward pass and its loss also trains the trunk;
+            ``adapter`` runs the same base through a second LoRA adapter; ``own`` is a copy of the whole policy
+            (its bytes once more, and those of its optimizer).
+
+    Raises:
+        ValueError: If ``adapter`` is asked of a policy without adapters or with gradient checkpointing, or ``own`` of
+            quantized weights.
+    """
+
+    def __init__(self, policy: PreTrainedModel, kind: CriticKind) -> None:
+        super().__init__()
+        self.kind = kind
+        width = policy.config.get_text_config(decoder=True).hidden_size
+        # float32 and zero: the first values are 0 whatever the trunk says, and no precision is lost in small returns.
+        self.head = nn.Linear(width, 1, dtype=torch.float32)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.own: PreTrainedModel | None = None
+        if kind == "adapter":
+            if policy.is_gradient_checkpointing:
+                raise ValueError(
+                    "critic: adapter does not go with gradient checkpointing (the backward pass would recompute through "
+                    "the wrong adapter); use critic: head"
+                )
+            clone_adapter(policy, POLICY_ADAPTER, CRITIC_ADAPTER, trainable=True)
+        elif kind == "own":
+            if getattr(policy, "is_quantized", False):
+                raise ValueError("critic: own would copy a quantized model, which cannot be trained; use critic: head or adapter")
+            self.own = copy.deepcopy(policy)
+
+    def forward(
+        self, policy: PreTrainedModel, policy_hidden: Tensor, prompt_ids: Tensor, prompt_mask: Tensor | None, ids: Tensor, mask: Tensor
+    ) -> Tensor:
+        """Value of the state before each answer token.
+
+        Args:
+            policy: The policy's model (not registered here, since it belongs to the module).
+            policy_hidden: Its hidden states before each answer token, shape (batch, length, width).
+            prompt_ids: Left-padded prompts, long, shape (batch, prompt length).
+            prompt_mask: True at real prompt tokens, or None.
+            ids: Right-padded answers, long, shape (batch, length).
+            mask: True at answer tokens, bool, shape (batch, length).
+
+        Returns:
+            Values, float32, shape (batch, length).
+        """
+        if self.kind == "head":
+            hidden = policy_hidden
+        elif self.kind == "adapter":
+            with active_adapter(policy, CRITIC_ADAPTER):
+                hidden = response_hidden(policy, prompt_ids, prompt_mask, ids, mask)
+        else:
+            assert self.own is not None
+            hidden = response_hidden(self.own, prompt_ids, prompt_mask, ids, mask)
+        return self.head(hidden.float()).squeeze(-1)

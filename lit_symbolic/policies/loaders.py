@@ -1,0 +1,201 @@
+"""Where the policy's weights come from: a tiny model from scratch, or any Hugging Face causal LM."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
+
+POLICY_ADAPTER = "default"
+
+
+class PolicyLoader(ABC):
+    """Makes the model to be trained and its tokenizer, inside ``configure_model()``."""
+
+    @abstractmethod
+    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Load or make model and tokenizer.
+
+        Args:
+            words: The task's vocabulary, for a loader that makes its own tokenizer.
+        """
+
+
+class TinyLlama(PolicyLoader):
+    """A Llama of about 2 M weights from scratch, with a word-level tokenizer made for the task.
+
+    Args:
+        hidden_size: Width of the residual stream.
+        layers: Number of blocks.
+        heads: Number of attention heads.
+        intermediate_size: Width of the gated feed-forward layer.
+        max_length: Longest prompt plus answer, in tokens.
+        seed: Seed of the first weights.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int = 192,
+        layers: int = 4,
+        heads: int = 6,
+        intermediate_size: int = 512,
+        max_length: int = 512,
+        seed: int = 0,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.layers = layers
+        self.heads = heads
+        self.intermediate_size = intermediate_size
+        self.max_length = max_length
+        self.seed = seed
+
+    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """See :meth:`PolicyLoader.load`."""
+        tokenizer = tiny_tokenizer(words)
+        model = tiny_llama(
+            tokenizer, self.hidden_size, self.layers, self.heads, self.intermediate_size, self.max_length, self.seed
+        )
+        return model, tokenizer
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters, by the names of :class:`peft.LoraConfig`.
+
+    Args:
+        r: Rank.
+        lora_alpha: Scale; the update is multiplied by ``lora_alpha / r``.
+        target_modules: Names of the layers that are adapted, or ``all-linear``.
+        options: Further fields of :class:`peft.LoraConfig`.
+    """
+
+    r: int = 16
+    lora_alpha: int = 32
+    target_modules: str | list[str] = "all-linear"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def config(self) -> LoraConfig:
+        """The PEFT configuration; dropout is off, since it would make the first probability ratio differ from 1."""
+        return LoraConfig(
+            r=self.r,
+            lora_alpha=self.lora_alpha,
+            target_modules=self.target_modules,
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+            **self.options,
+        )
+
+
+class HuggingFacePolicy(PolicyLoader):
+    """Any Hugging Face causal LM by hub name or local folder, optionally in 4 bits and with LoRA.
+
+    Args:
+        name: Hub name or folder; a PEFT adapter folder is opened with its base model.
+        quantization: ``nf4`` loads the base in 4 bits (NF4, double quantisation) through bitsandbytes.
+        lora: Adapters to train; None trains all weights, which a quantized base does not allow.
+        dtype: Type of the weights that are not quantized, and of 4-bit arithmetic.
+        attn_implementation: As in transformers; None takes its default.
+        gradient_checkpointing: Recompute activations in the backward pass (non-reentrant).
+        revision: Hub revision.
+
+    Raises:
+        ValueError: If the base is quantized and ``lora`` is None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        quantization: Literal["none", "nf4"] = "none",
+        lora: Lora | None = None,
+        dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
+        attn_implementation: str | None = None,
+        gradient_checkpointing: bool = False,
+        revision: str = "main",
+    ) -> None:
+        if quantization != "none" and lora is None:
+            raise ValueError("4-bit weights cannot be trained: give policy.lora, or set policy.quantization to none")
+        self.name = name
+        self.quantization = quantization
+        self.lora = lora
+        self.dtype = dtype
+        self.attn_implementation = attn_implementation
+        self.gradient_checkpointing = gradient_checkpointing
+        self.revision = revision
+
+    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """See :meth:`PolicyLoader.load`; ``words`` are not used."""
+        dtype = getattr(torch, self.dtype)
+        options: dict[str, Any] = {"dtype": dtype, "revision": self.revision}
+        if self.attn_implementation is not None:
+            options["attn_implementation"] = self.attn_implementation
+        if self.quantization == "nf4":
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
+        tokenizer = AutoTokenizer.from_pretrained(self.name, revision=self.revision)
+        model = AutoModelForCausalLM.from_pretrained(self.name, **options)
+        if self.quantization == "nf4":
+            keep_cpu_weights_packed(model)
+        if self.lora is not None:
+            model.requires_grad_(False)
+            model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)
+        if self.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.enable_input_require_grads()
+        if tokenizer.pad_token_id is None:
+            # Masks go by length here, so sharing the id loses no end-of-sequence reward and needs no new embedding.
+            tokenizer.pad_token_id = tokenizer.eos_token_id
+        switch_dropout_off(model)
+        return model, tokenizer
+
+
+def load_folder(path: Path, like: PolicyLoader) -> tuple[PreTrainedModel, PreTrainedTokenizerBase] | None:
+    """Open a saved model folder with the settings of ``like``; None if the folder holds an adapter only.
+
+    Raises:
+        FileNotFoundError: If the folder holds neither a model nor an adapter.
+    """
+    if (path / "adapter_config.json").is_file():
+        return None
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path} holds neither a model (config.json) nor an adapter (adapter_config.json)")
+    if isinstance(like, HuggingFacePolicy):
+        settings = {**vars(like), "name": str(path), "revision": "main"}
+        return HuggingFacePolicy(**settings).load(())
+    return HuggingFacePolicy(str(path), dtype="float32").load(())
+
+
+def keep_cpu_weights_packed(model: nn.Module) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16, after which they could not be trained."""
+    import bitsandbytes as bnb
+
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def switch_dropout_off(model: PreTrainedModel) -> None:
+    """Set every dropout rate to zero: with dropout the first probability ratio of PPO would not be 1."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    for config in (model.config, model.config.get_text_config(decoder=True)):
+        for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "activation_dropout"):
+            if isinstance(getattr(config, name, None), float):
+                setattr(config, name, 0.0)
+    for module in model.modules():
+        for name in ("attention_dropout", "dropout", "activation_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)

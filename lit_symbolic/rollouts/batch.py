@@ -1,0 +1,112 @@
+"""What an iteration collects: answers with their certificates and rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lit_symbolic.certificate import Certificate, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedAnswer:
+    """One answer that has ended while others may still be sampled."""
+
+    row: int
+    problem: Problem
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampledAnswer:
+    """One answer with all that is known about it, in plain values, for reports and predictions.
+
+    Attributes:
+        problem: What was asked.
+        text: The answer.
+        spans: Characters of each token, ``[start, end)`` in ``text``.
+        certificate: What the primary verifier said.
+        rewards: Combined reward of each token.
+        loss_mask: Whether each token counts in the policy loss.
+        ended: Whether the answer ended by itself.
+    """
+
+    problem: Problem
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    certificate: Certificate
+    rewards: tuple[float, ...]
+    loss_mask: tuple[bool, ...]
+    ended: bool
+
+
+@dataclass(slots=True)
+class Rollouts:
+    """Answers of one iteration, a row each, the samples of one problem beside each other.
+
+    Attributes:
+        problems: Problem of each row.
+        samples: Rows per problem.
+        prompt_ids: Left-padded prompts, long, shape (rows, prompt length).
+        prompt_mask: True at real prompt tokens, bool, the same shape.
+        ids: Right-padded answers, end-of-sequence token included, long, shape (rows, length).
+        mask: True at answer tokens, bool, shape (rows, length).
+        logprobs: Log-probs at sampling time, float32, shape (rows, length), 0 at padding.
+        ended: Whether an answer ended by itself, bool, shape (rows,).
+        texts: Answers as text, special tokens removed.
+        spans: Characters of each token of each answer.
+        certificates: The primary verifier's, one a row; filled by its reward callback.
+        rewards: One reward matrix per reward callback, float32, shape (rows, length).
+        loss_masks: Tokens that a callback wants in the policy loss, bool, shape (rows, length).
+        evidence: Rows about which a callback has evidence, bool, shape (rows,).
+        in_finding: Tokens inside a finding of the primary verifier, bool, shape (rows, length).
+        token_rewards: The combined reward, float32, shape (rows, length).
+        loss_mask: Tokens that count in policy and value loss, bool, shape (rows, length).
+    """
+
+    problems: list[Problem]
+    samples: int
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    ids: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    ended: Tensor
+    texts: list[str]
+    spans: list[tuple[tuple[int, int], ...]]
+    certificates: list[Certificate] = field(default_factory=list)
+    rewards: dict[str, Tensor] = field(default_factory=dict)
+    loss_masks: dict[str, Tensor] = field(default_factory=dict)
+    evidence: dict[str, Tensor] = field(default_factory=dict)
+    in_finding: Tensor | None = None
+    token_rewards: Tensor | None = None
+    loss_mask: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether each answer is certified correct and ended by itself, bool, shape (rows,)."""
+        certified = torch.tensor([c.correct for c in self.certificates], device=self.ids.device)
+        return certified & self.ended
+
+    def answers(self) -> list[SampledAnswer]:
+        """The rows in plain values; needs certificates and combined rewards."""
+        if self.token_rewards is None or self.loss_mask is None:
+            raise RuntimeError("these rollouts have not been scored yet: answers() needs certificates and combined rewards")
+        rewards, loss_mask, ended = self.token_rewards.tolist(), self.loss_mask.tolist(), self.ended.tolist()
+        return [
+            SampledAnswer(
+                problem=self.problems[row],
+                text=self.texts[row],
+                spans=spans,
+                certificate=self.certificates[row],
+                rewards=tuple(rewards[row][: len(spans)]),
+                loss_mask=tuple(loss_mask[row][: len(spans)]),
+                ended=ended[row],
+            )
+            for row, spans in enumerate(self.spans)
+        ]
