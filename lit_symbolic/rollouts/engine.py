@@ -5,9 +5,9 @@ Each prompt is read once for its n samples, the cache is allocated once, and row
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -58,9 +58,10 @@ class Generation:
     ended: Tensor
 
 
-class RolloutEngine(Protocol):
+class RolloutEngine(ABC):
     """Anything that samples answers from a model."""
 
+    @abstractmethod
     def generate(
         self,
         model: PreTrainedModel,
@@ -88,10 +89,9 @@ class RolloutEngine(Protocol):
         Returns:
             The answers, in order.
         """
-        ...
 
 
-class NativeEngine:
+class NativeEngine(RolloutEngine):
     """The in-process engine.
 
     Args:

@@ -1,0 +1,139 @@
+"""Reward callbacks: what turns answers into a reward for every token."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from lit_symbolic.rewards import SchemeName, token_rewards
+from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
+from lit_symbolic.seeding import generator_for, run_seed
+from lit_symbolic.verifiers import Verifier
+from lit_symbolic.verifiers.pool import PendingVerifications, VerifierPool
+
+if TYPE_CHECKING:
+    from lit_symbolic.modules.base import SymbolicModule
+
+
+class RewardCallback(Callback):
+    """A source of token rewards, next to whatever else a Lightning callback does.
+
+    Args:
+        name: Key of its rewards in ``Rollouts.rewards``; unique in a run.
+        primary: Whether this one decides what is correct and pays at the end-of-sequence token; one callback of a run
+            is. Only its lack of evidence masks an answer out of the loss; another's is left out of the combination.
+    """
+
+    def __init__(self, name: str, primary: bool) -> None:
+        self.name = name
+        self.primary = primary
+
+    def on_answers(self, module: SymbolicModule, rows: Sequence[FinishedAnswer]) -> None:
+        """Called as answers end, while others are still being sampled: start work on them here."""
+
+    @abstractmethod
+    def on_rollouts(self, trainer: Trainer, module: SymbolicModule, rollouts: Rollouts) -> None:
+        """Called when all answers are there: write ``rollouts.rewards[name]``, ``.loss_masks[name]`` and ``.evidence[name]``.
+
+        The primary one also fills ``rollouts.certificates`` and ``rollouts.in_finding``.
+        """
+
+
+class VerifierReward(RewardCallback):
+    """Sends each finished answer to a verifier's worker process and turns the certificate into token rewards.
+
+    Args:
+        scheme: How a certificate becomes a reward for every token, see :mod:`lit_symbolic.rewards`.
+        prefix_weight: With ``until_error``: reward for the share of right tokens before the first fault.
+        failure_reward: With ``until_error``: reward on the first wrong token, 0 or -1.
+        workers: Verifier processes.
+        deadline_seconds: Longest time for one answer; after it the worker is killed and there is no evidence.
+        verifier: The tool; None takes the one of the problem's task.
+        name: See :class:`RewardCallback`.
+        primary: See :class:`RewardCallback`.
+
+    Raises:
+        ValueError: If a number is out of its range, or an option is given that the scheme does not read.
+    """
+
+    def __init__(
+        self,
+        scheme: SchemeName = "until_error",
+        prefix_weight: float = 0.0,
+        failure_reward: float = 0.0,
+        workers: int = 2,
+        deadline_seconds: float = 5.0,
+        verifier: Verifier | None = None,
+        name: str = "verifier",
+        primary: bool = True,
+    ) -> None:
+        super().__init__(name, primary)
+        if scheme != "until_error" and (prefix_weight or failure_reward):
+            raise ValueError(f"reward.prefix_weight and reward.failure_reward belong to scheme until_error, not to {scheme}")
+        self.scheme: SchemeName = scheme
+        self.prefix_weight = prefix_weight
+        self.failure_reward = failure_reward
+        self.verifier = verifier
+        self.pool = VerifierPool(workers=workers, deadline_seconds=deadline_seconds)
+        self._pending: PendingVerifications | None = None
+
+    def on_answers(self, module: SymbolicModule, rows: Sequence[FinishedAnswer]) -> None:
+        """Send the answers to the pool."""
+        if self._pending is None:
+            self._pending = self.pool.batch()
+        for answer in rows:
+            verifier = self.verifier or module.verifier_of(answer.problem)
+            self._pending.add(answer.row, verifier, answer.problem, answer.text)
+
+    def on_rollouts(self, trainer: Trainer, module: SymbolicModule, rollouts: Rollouts) -> None:
+        """Wait for the certificates and write the rewards."""
+        if self._pending is None:
+            raise RuntimeError(f"reward callback {self.name!r} was asked for rewards without having been shown any answers")
+        pending, self._pending = self._pending, None
+        result = pending.wait()
+        device, shape = rollouts.ids.device, rollouts.ids.shape
+        rewards = torch.zeros(shape)
+        loss_mask = torch.zeros(shape, dtype=torch.bool)
+        in_finding = torch.zeros(shape, dtype=torch.bool)
+        ended = rollouts.ended.tolist()
+        generator = generator_for(run_seed(), "reward", self.name, module.iteration, trainer.global_rank)
+        for row, certificate in enumerate(result.certificates):
+            length = len(rollouts.spans[row])
+            reward = token_rewards(
+                self.scheme,
+                certificate,
+                rollouts.spans[row],
+                ended[row],
+                prefix_weight=self.prefix_weight,
+                failure_reward=self.failure_reward,
+                generator=generator,
+            )
+            rewards[row, :length] = reward.values
+            loss_mask[row, :length] = reward.loss_mask
+            in_finding[row, :length] = reward.in_finding
+        rollouts.rewards[self.name] = rewards.to(device)
+        rollouts.loss_masks[self.name] = loss_mask.to(device)
+        rollouts.evidence[self.name] = torch.tensor([c.is_evidence for c in result.certificates], device=device)
+        if self.primary:
+            rollouts.certificates = result.certificates
+            rollouts.in_finding = in_finding.to(device)
+        module.note("verify/seconds_hidden", result.seconds_hidden)
+        module.note("verify/seconds_waited", result.seconds_waited)
+        module.note("verify/seconds_busy", result.seconds_busy)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the worker processes."""
+        self.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End the worker processes."""
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes; they start again when needed."""
+        self._pending = None
+        self.pool.close()

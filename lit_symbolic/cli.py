@@ -1,0 +1,124 @@
+"""The command line: LightningCLI with this package's classes, defaults and error messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import ActionConfigFile
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import lit_symbolic.modules
+import lit_symbolic.policies
+import lit_symbolic.rollouts.engine
+import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
+from callbacks.checkpoint import IterationCheckpoint
+from callbacks.progress import IterationProgressBar
+from callbacks.report import HtmlReport
+from callbacks.reward import VerifierReward
+from lit_symbolic.checkpoint_io import AtomicCheckpointIO
+from lit_symbolic.data import SymbolicDataModule
+from lit_symbolic.modules import SymbolicModule
+
+TRAINER_DEFAULTS = {
+    # An iteration is an epoch, collected anew each time.
+    "reload_dataloaders_every_n_epochs": 1,
+    # Ranks draw their own problems.
+    "use_distributed_sampler": False,
+    # Validation samples with the same engine as training; inference tensors would not mix with its cache.
+    "inference_mode": False,
+    # The whole validation split before the first iteration: where training began.
+    "num_sanity_val_steps": -1,
+    "log_every_n_steps": 1,
+    "enable_model_summary": False,
+}
+
+
+class OneLineParser(LightningArgumentParser):
+    """Says what is wrong with a config in one line, without the usage text."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the line and exit with 2."""
+        if not getattr(self, "exit_on_error", True):
+            return super().error(message, ex)
+        fail(concise(message), code=2)
+
+
+class SymbolicCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` for the modules of this package."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser whose errors are one line."""
+        parser = OneLineParser(**kwargs)
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file; several are laid over each other.")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Callbacks that every run has, each with a key of its own."""
+        parser.add_lightning_class_args(VerifierReward, "reward")
+        parser.add_lightning_class_args(IterationCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(HtmlReport, "report")
+        parser.add_lightning_class_args(IterationProgressBar, "progress")
+        parser.add_argument("--threads", type=int | None, default=None, help="CPU threads of torch; null takes torch's own choice.")
+
+    def before_instantiate_classes(self) -> None:
+        """Set torch's threads before anything computes."""
+        config = self.config[str(self.subcommand)] if self.subcommand else self.config
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+
+    def instantiate_classes(self) -> None:
+        """Build the objects; what their constructors refuse is a fault of the config, told in one line."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, FileNotFoundError, TypeError) as error:
+            fail(concise(str(error)), code=2)
+
+
+def main(args: list[str] | None = None) -> SymbolicCLI:
+    """Run the command line.
+
+    Args:
+        args: Arguments in place of ``sys.argv[1:]``.
+    """
+    os.environ.setdefault("WANDB_MODE", "offline")
+    try:
+        return SymbolicCLI(
+            SymbolicModule,
+            SymbolicDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=False,
+            seed_everything_default=0,
+            trainer_defaults={**TRAINER_DEFAULTS, "plugins": [AtomicCheckpointIO()]},
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"allow_abbrev": False},
+            args=args,
+        )
+    except (MisconfigurationException, FileNotFoundError) as error:
+        fail(concise(str(error)), code=1)
+
+
+def concise(message: str) -> str:
+    """The one line of a parser's message that says what is wrong.
+
+    Example:
+        >>> concise('Parser key "a.b":\\n  Problem with given class_path "X":\\n    Key "lr" is not expected')
+        'Parser key "a.b": Key "lr" is not expected'
+    """
+    lines = [line.strip(" -\t") for line in message.strip().splitlines() if line.strip()]
+    if len(lines) < 2:
+        return lines[0] if lines else "unknown error"
+    telling = [line for line in lines if re.search(r"not expected|not accepted|does not|unable|no such|must|expected|not a|invalid", line, re.I)]
+    last = (telling or lines[1:])[0]
+    return lines[0] if last == lines[0] else f"{lines[0].rstrip(':')}: {last}"
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line and exit."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,77 @@
+"""Problems for Lightning: fixed ones for evaluation; training belongs to the module, which collects its own batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning import LightningDataModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader
+
+from lit_symbolic.certificate import Problem
+from lit_symbolic.tasks import Split, Task
+
+
+class SymbolicDataModule(LightningDataModule):
+    """Serves a task's problems.
+
+    Args:
+        task: Where problems, demonstrations and the verifier come from.
+        evaluation_batch: Problems in one batch of validation, test and predict.
+        validation_limit: Use the first so many problems of the validation split; None uses all.
+        test_limit: The same for test and predict.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+
+    def __init__(
+        self, task: Task, evaluation_batch: int = 64, validation_limit: int | None = None, test_limit: int | None = None
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("evaluation_batch", evaluation_batch),
+            ("validation_limit", validation_limit),
+            ("test_limit", test_limit),
+        ):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} must be at least 1, got {value}")
+        self.task = task
+        self.evaluation_batch = evaluation_batch
+        self.validation_limit = validation_limit
+        self.test_limit = test_limit
+
+    def train_dataloader(self) -> Any:
+        """The module's own loader for this iteration: what is trained on is collected, not read."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        if not hasattr(module, "iteration_loader"):
+            raise MisconfigurationException(
+                f"SymbolicDataModule serves problems to a module that collects its own training batches "
+                f"(iteration_loader()), and {type(module).__name__} does not"
+            )
+        return module.iteration_loader()
+
+    def val_dataloader(self) -> DataLoader[list[Problem]]:
+        """Batches of problems of the validation split."""
+        return self._loader("validation", self.validation_limit)
+
+    def test_dataloader(self) -> DataLoader[list[Problem]]:
+        """Batches of problems of the test split."""
+        return self._loader("test", self.test_limit)
+
+    def predict_dataloader(self) -> DataLoader[list[Problem]]:
+        """Batches of problems of the test split."""
+        return self._loader("test", self.test_limit)
+
+    def _loader(self, split: Split, limit: int | None) -> DataLoader[list[Problem]]:
+        problems = list(self.task.problems(split))[:limit]
+        if not problems:
+            raise ValueError(f"task {self.task.name!r} has no problems in its {split} split")
+        if self.trainer is not None and self.trainer.world_size > 1:
+            problems = problems[self.trainer.global_rank :: self.trainer.world_size]
+        return DataLoader(problems, batch_size=self.evaluation_batch, collate_fn=_as_list)  # type: ignore[arg-type]
+
+
+def _as_list(problems: Sequence[Problem]) -> list[Problem]:
+    return list(problems)

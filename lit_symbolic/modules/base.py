@@ -1,0 +1,439 @@
+"""What every module here does: load a policy, sample, have the answers verified, and score them."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from callbacks.reward import RewardCallback
+from lit_symbolic.certificate import Problem
+from lit_symbolic.data import SymbolicDataModule
+from lit_symbolic.modules.saving import check_vocabulary, keep_trained_weights, load_start, require_trained_weights
+from lit_symbolic.metrics import AnswerMetrics
+from lit_symbolic.policies import PolicyLoader
+from lit_symbolic.rewards import CombinationRule, combine
+from lit_symbolic.rollouts.alignment import align
+from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
+from lit_symbolic.rollouts.engine import NativeEngine, RolloutEngine, SamplingSettings, left_padded
+from lit_symbolic.seeding import generator_for, run_seed, seed_globals
+from lit_symbolic.tasks import Task
+from lit_symbolic.verifiers import Verifier
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How validation, test and predict sample.
+
+    Args:
+        samples: Answers per problem.
+        temperature: Sampling temperature; 0 is greedy, for which one sample suffices.
+        pass_at: Values of k for which pass@k is reported; those above ``samples`` are left out.
+
+    Raises:
+        ValueError: If ``samples`` is not positive.
+    """
+
+    samples: int = 8
+    temperature: float = 1.0
+    pass_at: tuple[int, ...] = (1, 8)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"evaluation.samples must be at least 1, got {self.samples}")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """AdamW and its schedule, which goes by iterations.
+
+    Args:
+        learning_rate: Highest learning rate.
+        weight_decay: Decoupled weight decay.
+        betas: Decay of the two moments.
+        warmup_iterations: Iterations over which the rate rises linearly from 0.
+        schedule: Course after that: constant, or falling to 0 at ``trainer.max_epochs``.
+
+    Raises:
+        ValueError: If a number is negative.
+    """
+
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_iterations: int = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.warmup_iterations < 0:
+            raise ValueError("learning_rate must be positive, weight_decay and warmup_iterations not negative")
+
+    def factor(self, iteration: int, iterations: int) -> float:
+        """Share of the highest rate in iteration ``iteration`` of ``iterations``.
+
+        Example:
+            >>> [Optimization(warmup_iterations=2, schedule="linear").factor(i, 6) for i in (0, 1, 4)]
+            [0.5, 1.0, 0.5]
+        """
+        if iteration < self.warmup_iterations:
+            return (iteration + 1) / self.warmup_iterations
+        done = (iteration - self.warmup_iterations) / max(1, iterations - self.warmup_iterations)
+        if self.schedule == "linear":
+            return 1.0 - done
+        if self.schedule == "cosine":
+            return 0.5 * (1.0 + float(torch.cos(torch.tensor(done * torch.pi))))
+        return 1.0
+
+
+class SymbolicModule(LightningModule):
+    """Samples answers, has them verified, and scores them; subclasses say what is learned from.
+
+    One iteration is one Trainer epoch: :meth:`iteration_loader` collects it and returns its minibatches.
+
+    Args:
+        policy: What to train.
+        init_from: Weights to start from: a Lightning checkpoint of this package, or a model or adapter folder.
+        max_new_tokens: Longest answer in tokens.
+        temperature: Sampling temperature of training rollouts; log-probs are divided by it.
+        optimization: Optimizer and schedule.
+        evaluation: How validation, test and predict sample.
+        engine: What samples; None is the in-process engine.
+        combine_rewards: Rule for several reward callbacks on one token.
+        chat: Send prompts through the tokenizer's chat template.
+        minibatch_rows: Answers in one minibatch.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyLoader,
+        init_from: str | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        optimization: Optimization = Optimization(),
+        evaluation: Evaluation = Evaluation(),
+        engine: RolloutEngine | None = None,
+        combine_rewards: CombinationRule = "sum",
+        chat: bool = False,
+        minibatch_rows: int = 64,
+    ) -> None:
+        super().__init__()
+        if init_from is not None and not Path(init_from).exists():
+            raise FileNotFoundError(f"model.init_from: there is no file or folder {init_from!r}; train a start first, or leave it out")
+        if minibatch_rows < 1:
+            raise ValueError(f"model.minibatch_rows must be at least 1, got {minibatch_rows}")
+        self.policy = policy
+        self.init_from = init_from
+        self.sampling = SamplingSettings(max_new_tokens, temperature)
+        self.optimization = optimization
+        self.evaluation = evaluation
+        self.engine = engine or NativeEngine()
+        self.combine_rewards: CombinationRule = combine_rewards
+        self.chat = chat
+        self.minibatch_rows = minibatch_rows
+        # Checkpoints leave out a frozen base; require_trained_weights checks what strict loading would have.
+        self.strict_loading = False
+        self.model: PreTrainedModel
+        self.tokenizer: PreTrainedTokenizerBase
+        self.validation_samples: list[SampledAnswer] = []
+        self._loaded: tuple[int, DataLoader[Any]] | None = None
+        self._notes: dict[str, float] = defaultdict(float)
+        self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("train", "val", "test", "predict")}
+
+    # ---------------------------------------------------------------- building
+
+    def configure_model(self) -> None:
+        """Load the policy and, where given, the weights to start from."""
+        if hasattr(self, "model"):
+            return
+        loaded = load_start(self.policy, self.init_from, self.task.vocabulary())
+        self.model, self.tokenizer = loaded
+        self.model.train()
+        self.build_heads()
+
+    def build_heads(self) -> None:
+        """Add what a subclass needs beside the policy; called once, after warm start."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters to train, with ``learning_rate`` where it differs from the policy's."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW over :meth:`parameter_groups`; the schedule is applied at the start of each iteration."""
+        groups = [{"peak": self.optimization.learning_rate, **group} for group in self.parameter_groups()]
+        return torch.optim.AdamW(
+            groups,
+            lr=self.optimization.learning_rate,
+            betas=self.optimization.betas,
+            weight_decay=self.optimization.weight_decay,
+        )
+
+    # ---------------------------------------------------------------- iterations
+
+    @property
+    def iteration(self) -> int:
+        """Finished iterations."""
+        return int(self.trainer.fit_loop.epoch_progress.current.processed)
+
+    @abstractmethod
+    def collect(self, iteration: int) -> list[dict[str, Tensor]]:
+        """Gather what iteration ``iteration`` learns from, as minibatches in the order in which they are used."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """See :meth:`iteration_loader`."""
+        return self.iteration_loader()
+
+    def iteration_loader(self) -> DataLoader[Any]:
+        """The minibatches of the present iteration, collected once however often Lightning asks.
+
+        Raises:
+            MisconfigurationException: If the Trainer does not reload its loaders every epoch.
+        """
+        trainer = self.trainer
+        if trainer.reload_dataloaders_every_n_epochs != 1:
+            raise MisconfigurationException(
+                "an iteration is one epoch, and its minibatches are collected anew: "
+                "give Trainer(reload_dataloaders_every_n_epochs=1), as train.py does"
+            )
+        if trainer.max_epochs is None or trainer.max_epochs < 0:
+            raise MisconfigurationException("give trainer.max_epochs: the number of iterations")
+        iteration = self.iteration
+        if self._loaded is None or self._loaded[0] != iteration:
+            minibatches: list[dict[str, Tensor]] = []
+            if iteration < trainer.max_epochs:
+                seed_globals(run_seed(), iteration, self.global_rank)
+                self._notes.clear()
+                with trainer.precision_plugin.forward_context():
+                    minibatches = self.collect(iteration)
+            # A generator of its own: an iterator would otherwise draw from the global one, once more after a resume.
+            loader = DataLoader(minibatches or [{}], batch_size=None, generator=torch.Generator())  # type: ignore[arg-type, var-annotated, list-item]
+            self._loaded = (iteration, loader)
+        return self._loaded[1]
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rate of this iteration and log what its collection measured."""
+        factor = self.optimization.factor(self.iteration, self.trainer.max_epochs or 0)
+        rates = {}
+        for index, group in enumerate(self.optimizers(use_pl_optimizer=False).param_groups):  # type: ignore[union-attr]
+            peak = self.parameter_groups()[index].get("peak", self.optimization.learning_rate)
+            group.update(lr=peak * factor, betas=self.optimization.betas, weight_decay=self.optimization.weight_decay)
+            rates["train/learning_rate" if index == 0 else f"train/learning_rate_{group.get('name', index)}"] = group["lr"]
+        self.log_dict({**self._notes, **rates}, on_step=False, on_epoch=True, sync_dist=False)
+        self.announce("learning", 0, self.trainer.num_training_batches)
+        self._learning_since = time.monotonic()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Time the learning phase."""
+        now = time.monotonic()
+        self.log("time/learning_seconds", now - self._learning_since, on_step=False, on_epoch=True, reduce_fx="sum", batch_size=1)
+        self._learning_since = now
+        self.announce("learning", batch_idx + 1, self.trainer.num_training_batches)
+
+    # ---------------------------------------------------------------- sampling and scoring
+
+    @property
+    def task(self) -> Task:
+        """The task whose problems are served."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not isinstance(datamodule, SymbolicDataModule):
+            raise MisconfigurationException(
+                f"{type(self).__name__} takes its problems from a SymbolicDataModule: pass datamodule=SymbolicDataModule(task=...)"
+            )
+        return datamodule.task
+
+    def verifier_of(self, problem: Problem) -> Verifier:
+        """The symbolic tool for this problem's answers."""
+        return self.task.verifier
+
+    def reward_callbacks(self) -> list[RewardCallback]:
+        """The run's reward callbacks, the primary one first.
+
+        Raises:
+            MisconfigurationException: If there is not exactly one primary, or two share a name.
+        """
+        found = [c for c in self.trainer.callbacks if isinstance(c, RewardCallback)]  # type: ignore[attr-defined]
+        if sum(c.primary for c in found) != 1 or len({c.name for c in found}) != len(found):
+            described = ", ".join(f"{c.name}{' (primary)' if c.primary else ''}" for c in found) or "none"
+            raise MisconfigurationException(
+                f"a run needs exactly one primary reward callback, and names that differ; found: {described}. "
+                "Add callbacks.VerifierReward() to the Trainer's callbacks"
+            )
+        return sorted(found, key=lambda callback: not callback.primary)
+
+    def rollout(self, problems: Sequence[Problem], samples: int, settings: SamplingSettings, generator: torch.Generator) -> Rollouts:
+        """Sample answers, have them verified while others are still being sampled, and combine the rewards.
+
+        Args:
+            problems: What to answer.
+            samples: Answers per problem.
+            settings: How to sample.
+            generator: Source of randomness.
+
+        Returns:
+            Scored rollouts, a row per answer.
+        """
+        callbacks = self.reward_callbacks()
+        prompts = [self._prompt_ids(problem, settings.max_new_tokens) for problem in problems]
+        rows = len(prompts) * samples
+        done = 0
+        aligned: dict[int, Any] = {}
+
+        def on_finished(indices: list[int], ids: list[list[int]]) -> None:
+            nonlocal done
+            answers = []
+            for row, answer_ids in zip(indices, ids, strict=True):
+                aligned[row] = align(self.tokenizer, answer_ids)
+                answers.append(FinishedAnswer(row, problems[row // samples], aligned[row].text))
+            for callback in callbacks:
+                callback.on_answers(self, answers)
+            done += len(indices)
+            self.announce("sampling", done, rows)
+
+        with self.timed("time/sampling_seconds"):
+            self.announce("sampling", 0, rows)
+            generation = self.engine.generate(
+                self.model, prompts, samples, settings, self.eos_ids, self.pad_id, generator, on_finished
+            )
+        prompt_ids, prompt_mask = left_padded(prompts, self.pad_id, self.device)
+        if prompt_mask is None:
+            prompt_mask = torch.ones_like(prompt_ids, dtype=torch.bool)
+        positions = torch.arange(generation.ids.shape[1], device=self.device)
+        rollouts = Rollouts(
+            problems=[problem for problem in problems for _ in range(samples)],
+            samples=samples,
+            prompt_ids=prompt_ids.repeat_interleave(samples, dim=0),
+            prompt_mask=prompt_mask.repeat_interleave(samples, dim=0),
+            ids=generation.ids,
+            mask=positions < generation.lengths[:, None],
+            logprobs=generation.logprobs,
+            ended=generation.ended,
+            texts=[aligned[row].text for row in range(rows)],
+            spans=[aligned[row].spans for row in range(rows)],
+        )
+        with self.timed("time/verifying_seconds"):
+            self.announce("verifying", 0, rows)
+            for callback in callbacks:
+                callback.on_rollouts(self.trainer, self, rollouts)
+            self._combine(rollouts, callbacks)
+            self.announce("verifying", rows, rows)
+        return rollouts
+
+    def _combine(self, rollouts: Rollouts, callbacks: list[RewardCallback]) -> None:
+        primary = callbacks[0].name
+        combined = combine(rollouts, primary, self.combine_rewards)
+        rollouts.token_rewards, rollouts.loss_mask = combined
+
+    def _prompt_ids(self, problem: Problem, max_new_tokens: int) -> list[int]:
+        if self.chat:
+            message = [{"role": "user", "content": problem.prompt}]
+            ids = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+        else:
+            ids = self.tokenizer(problem.prompt)["input_ids"]
+        longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        if longest is not None and len(ids) + max_new_tokens > longest:
+            raise ValueError(
+                f"the prompt of problem {problem.id!r} has {len(ids)} tokens and the answer may have {max_new_tokens}, "
+                f"more than the model's {longest} positions; lower model.max_new_tokens or take a model with a longer context"
+            )
+        return list(ids)
+
+    @property
+    def eos_ids(self) -> list[int]:
+        """Ids that end an answer: the tokenizer's and the model's own."""
+        configured = self.model.generation_config.eos_token_id if self.model.generation_config is not None else None
+        ids = configured if isinstance(configured, list) else [configured]
+        return sorted({i for i in [*ids, self.tokenizer.eos_token_id] if i is not None})
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills the room after an answer; masks go by length, so any id serves."""
+        return int(self.tokenizer.pad_token_id)
+
+    # ---------------------------------------------------------------- validation, test, predict
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Leave problems where they are: they hold no tensors."""
+        return batch if isinstance(batch, list) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def validation_step(self, batch: list[Problem], batch_idx: int) -> None:
+        """Sample and score one batch of problems."""
+        if batch_idx == 0:
+            self.validation_samples = []
+        rollouts = self._evaluate("val", batch, batch_idx)
+        self.validation_samples.extend(rollouts.answers())
+
+    def test_step(self, batch: list[Problem], batch_idx: int) -> None:
+        """Sample and score one batch of problems."""
+        self._evaluate("test", batch, batch_idx)
+
+    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[SampledAnswer]:
+        """Sample and score one batch of problems; returns the answers with certificates and token rewards."""
+        return self._evaluate("predict", batch, batch_idx).answers()
+
+    def _evaluate(self, stage: str, problems: list[Problem], batch_idx: int) -> Rollouts:
+        settings = SamplingSettings(self.sampling.max_new_tokens, self.evaluation.temperature)
+        generator = generator_for("evaluation", stage, batch_idx, self.global_rank)
+        rollouts = self.rollout(problems, self.evaluation.samples, settings, generator)
+        self._metrics[stage].to(self.device).update(rollouts)
+        return rollouts
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics, those before the first iteration too."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_evaluation("test")
+
+    def _log_evaluation(self, stage: str) -> None:
+        metrics = {f"{stage}/{name}": value for name, value in self._metrics[stage].compute().items()}
+        self._metrics[stage].reset()
+        if self.trainer.sanity_checking:
+            # Lightning drops what is logged here, and the curve would have no beginning.
+            for logger in self.trainer.loggers:
+                logger.log_metrics({name: float(value) for name, value in metrics.items()}, step=self.global_step)
+        self.log_dict(metrics, sync_dist=False)
+
+    # ---------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was trained, leave out a frozen base."""
+        keep_trained_weights(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint fits: non-strict loading would hide what is missing."""
+        check_vocabulary(self.tokenizer, checkpoint)
+        require_trained_weights(self, checkpoint)
+
+    # ---------------------------------------------------------------- telling
+
+    def note(self, name: str, value: float) -> None:
+        """Add a figure to what this iteration's collection logs."""
+        self._notes[name] += value
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block's wall time, in seconds, to figure ``name``."""
+        since = time.monotonic()
+        yield
+        self.note(name, time.monotonic() - since)
+
+    def announce(self, phase: str, done: int, total: int) -> None:
+        """Tell callbacks with an ``on_phase`` hook how far a phase is."""
+        if not self.trainer.training and phase != "validating":
+            phase = "validating" if phase == "sampling" else phase
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            hook = getattr(callback, "on_phase", None)
+            if hook is not None:
+                hook(self.trainer, self, phase, done, total)

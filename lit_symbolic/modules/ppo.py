@@ -1,0 +1,336 @@
+"""PPO whose reward is a number for every token (RLSF, https://arxiv.org/abs/2405.16661)."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from lit_symbolic.metrics import diagnostics
+from lit_symbolic.modules.base import Evaluation, Optimization, SymbolicModule
+from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.objectives import ppo
+from lit_symbolic.objectives.logprobs import token_logprobs
+from lit_symbolic.policies import Critic, CriticKind, PolicyLoader, Reference, ReferenceKind
+from lit_symbolic.policies.forward import response_hidden
+from lit_symbolic.rewards import CombinationRule
+from lit_symbolic.rollouts.batch import Rollouts
+from lit_symbolic.rollouts.engine import RolloutEngine
+from lit_symbolic.seeding import generator_for, run_seed, seed_for
+
+
+@dataclass(frozen=True)
+class KL:
+    """How far the policy may go from its reference.
+
+    Args:
+        place: ``loss`` adds k2 over all sampled tokens to the loss; ``reward`` takes k1 off each token's reward, which
+            is right only where every scheme pays it over the whole answer.
+        coefficient: Its weight, or its first weight if it adapts.
+        target: KL per answer in nats that an adaptive coefficient steers to; None keeps it fixed.
+        horizon: Answers over which the coefficient adapts.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    place: Literal["loss", "reward"] = "loss"
+    coefficient: float = 0.05
+    target: float | None = None
+    horizon: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.coefficient < 0 or self.horizon < 1 or (self.target is not None and self.target <= 0):
+            raise ValueError("kl.coefficient must not be negative, kl.horizon at least 1, kl.target positive or null")
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How rewards become advantages.
+
+    Args:
+        gamma: Discount per token.
+        lam: GAE's lambda.
+        whiten: Bring the advantages of an iteration to mean 0 and deviation 1.
+        whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.
+    """
+
+    gamma: float = 1.0
+    lam: float = 1.0
+    whiten: bool = True
+    whiten_floor: float = 0.1
+
+
+class PPOModule(SymbolicModule):
+    """Proximal policy optimization on token rewards.
+
+    Args:
+        policy: What to train.
+        problems: Training problems in one iteration.
+        samples: Answers to each.
+        epochs: Passes over an iteration's rollouts.
+        clip: Half-width of the probability ratio's interval.
+        value_clip: Largest rewarded change of a value; null for none.
+        value_coefficient: Weight of the value loss.
+        entropy_coefficient: Weight of the entropy bonus.
+        kl: Distance to the reference.
+        advantage: From rewards to advantages.
+        critic: ``head`` on the policy, second ``adapter``, or ``own`` network.
+        critic_learning_rate: The critic's highest learning rate; null takes the policy's.
+        critic_warmup_iterations: First iterations in which only the critic learns.
+        reference: See :class:`lit_symbolic.policies.Reference`.
+        old_logprobs: ``engine`` takes those of sampling, ``recompute`` those of the training forward pass, which is
+            exact where the engine computes in another precision and costs a forward pass (none with critic ``head``).
+        init_from: Weights to start from, see :class:`SymbolicModule`.
+        max_new_tokens: Longest answer in tokens.
+        temperature: Sampling temperature; log-probs are divided by it.
+        optimization: Optimizer and schedule.
+        evaluation: How validation, test and predict sample.
+        engine: What samples; null is the in-process engine.
+        combine_rewards: Rule for several reward callbacks on one token.
+        chat: Send prompts through the tokenizer's chat template.
+        minibatch_rows: Answers in one minibatch.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    PER_TOKEN = ("ids", "mask", "loss_mask", "kl_mask", "old_logprobs", "reference_logprobs", "advantages", "returns", "old_values")
+
+    def __init__(
+        self,
+        policy: PolicyLoader,
+        problems: int = 32,
+        samples: int = 8,
+        epochs: int = 2,
+        clip: float = 0.2,
+        value_clip: float | None = 0.2,
+        value_coefficient: float = 1.0,
+        entropy_coefficient: float = 0.0,
+        kl: KL = KL(),
+        advantage: Advantage = Advantage(),
+        critic: CriticKind = "head",
+        critic_learning_rate: float | None = None,
+        critic_warmup_iterations: int = 2,
+        reference: ReferenceKind = "auto",
+        old_logprobs: Literal["engine", "recompute"] = "recompute",
+        init_from: str | None = None,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        optimization: Optimization = Optimization(),
+        evaluation: Evaluation = Evaluation(),
+        engine: RolloutEngine | None = None,
+        combine_rewards: CombinationRule = "sum",
+        chat: bool = False,
+        minibatch_rows: int = 64,
+    ) -> None:
+        super().__init__(
+            policy,
+            init_from=init_from,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            optimization=optimization,
+            evaluation=evaluation,
+            engine=engine,
+            combine_rewards=combine_rewards,
+            chat=chat,
+            minibatch_rows=minibatch_rows,
+        )
+        for name, value in (("problems", problems), ("samples", samples), ("epochs", epochs)):
+            if value < 1:
+                raise ValueError(f"model.{name} must be at least 1, got {value}")
+        if not 0 < clip < 1:
+            raise ValueError(f"model.clip lies between 0 and 1, got {clip}")
+        if temperature <= 0:
+            raise ValueError(f"model.temperature must be positive to learn from samples, got {temperature}")
+        self.problems = problems
+        self.samples = samples
+        self.epochs = epochs
+        self.clip = clip
+        self.value_clip = value_clip
+        self.value_coefficient = value_coefficient
+        self.entropy_coefficient = entropy_coefficient
+        self.kl = kl
+        self.advantage = advantage
+        self.critic_kind: CriticKind = critic
+        self.critic_learning_rate = critic_learning_rate
+        self.critic_warmup_iterations = critic_warmup_iterations
+        self.reference_kind: ReferenceKind = reference
+        self.old_logprobs = old_logprobs
+        self.kl_coefficient: Tensor
+        self.register_buffer("kl_coefficient", torch.tensor(kl.coefficient, dtype=torch.float64))
+
+    def build_heads(self) -> None:
+        """Make the reference and the critic from the warm-started policy."""
+        self.reference = Reference(self.model, self.reference_kind)
+        self.critic = Critic(self.model, self.critic_kind)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Policy and critic, each with its own learning rate."""
+        critic = {id(p) for p in self.critic.parameters()}
+        critic |= {id(p) for name, p in self.model.named_parameters() if ".critic." in name}
+        trained = [p for p in self.parameters() if p.requires_grad]
+        policy_group = {"params": [p for p in trained if id(p) not in critic], "name": "policy"}
+        critic_group: dict[str, Any] = {"params": [p for p in trained if id(p) in critic], "name": "critic"}
+        if self.critic_learning_rate is not None:
+            critic_group["peak"] = self.critic_learning_rate
+        return [policy_group, critic_group]
+
+    def setup(self, stage: str) -> None:
+        """Refuse a KL in the reward of a scheme that ends an answer at its first fault."""
+        if stage == "fit" and self.kl.place == "reward" and self.kl.coefficient > 0:
+            ending = [c.name for c in self.reward_callbacks() if getattr(c, "scheme", None) == "until_error"]
+            if ending:
+                raise MisconfigurationException(
+                    "kl.place: reward does not go with scheme until_error: the KL would be paid up to the first fault only, "
+                    "and failing early would be the cheapest answer; use kl.place: loss"
+                )
+
+    # ---------------------------------------------------------------- collecting
+
+    def collect(self, iteration: int) -> list[dict[str, Tensor]]:
+        """Sample, verify, evaluate, and cut into minibatches."""
+        rng = random.Random(seed_for(run_seed(), "problems", iteration, self.global_rank))
+        problems = [self.task.sample(rng) for _ in range(self.problems)]
+        generator = generator_for(run_seed(), "sampling", iteration, self.global_rank)
+        rollouts = self.rollout(problems, self.samples, self.sampling, generator)
+        with self.timed("time/evaluating_seconds"):
+            batch = self._evaluated(rollouts)
+        policy_weight = 0.0 if iteration < self.critic_warmup_iterations else 1.0
+        indices = permuted_minibatches(
+            len(rollouts), self.minibatch_rows, self.epochs, generator_for(run_seed(), "minibatches", iteration, self.global_rank)
+        )
+        minibatches = [trimmed(batch, rows.to(self.device), self.PER_TOKEN) for rows in indices]
+        weights = step_weights(
+            [torch.stack([m["loss_mask"].sum(), m["kl_mask"].sum()]) for m in minibatches],
+            self.trainer.accumulate_grad_batches,
+            lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"),
+            self.trainer.world_size,
+        )
+        for minibatch, weight in zip(minibatches, weights, strict=True):
+            minibatch["weight"] = weight
+            minibatch["policy_weight"] = torch.tensor(policy_weight, device=self.device)
+            minibatch["kl_coefficient"] = self.kl_coefficient.float().clone()
+        return minibatches
+
+    def _evaluated(self, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Everything that stays fixed while the iteration is learned from: old log-probs, values, KL, advantages."""
+        assert rollouts.token_rewards is not None
+        assert rollouts.loss_mask is not None
+        mask = rollouts.mask
+        evidence = rollouts.evidence[self.reward_callbacks()[0].name]
+        with torch.no_grad():
+            parts = [self._evaluated_rows(rollouts, rows) for rows in torch.arange(len(rollouts), device=self.device).split(self.minibatch_rows)]
+        old, values, reference = (torch.cat(column) for column in zip(*parts, strict=True))
+        kl = ppo.kl_k1(old, reference) * mask
+        rewards = rollouts.token_rewards
+        self._log_collected(rollouts, kl)
+        if self.kl.place == "reward":
+            rewards = rewards - self.kl_coefficient.float() * kl
+        if self.kl.target is not None:
+            coefficient = ppo.adapted_coefficient(
+                float(self.kl_coefficient), float(kl.sum(dim=1).mean()), self.kl.target, len(rollouts), self.kl.horizon
+            )
+            self.kl_coefficient.fill_(coefficient)
+        settings = self.advantage
+        advantages, returns = ppo.gae(rewards, values, rollouts.loss_mask, settings.gamma, settings.lam)
+        self.note("train/explained_variance", float(diagnostics.explained_variance(values, returns, rollouts.loss_mask)))
+        if settings.whiten:
+            advantages = ppo.whiten(advantages, rollouts.loss_mask, settings.whiten_floor)
+        return {
+            "prompt_ids": rollouts.prompt_ids,
+            "prompt_mask": rollouts.prompt_mask,
+            "ids": rollouts.ids,
+            "mask": mask,
+            "loss_mask": rollouts.loss_mask,
+            "kl_mask": mask & evidence[:, None],
+            "old_logprobs": old,
+            "reference_logprobs": reference,
+            "advantages": advantages,
+            "returns": returns,
+            "old_values": values,
+        }
+
+    def _evaluated_rows(self, rollouts: Rollouts, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Old log-probs, values and reference log-probs of some rows, each of shape (rows, length)."""
+        ids, mask = rollouts.ids[rows], rollouts.mask[rows]
+        prompts = rollouts.prompt_ids[rows], mask_or_none(rollouts.prompt_mask[rows])
+        head, temperature = self.model.get_output_embeddings(), self.sampling.temperature
+        hidden, old = None, rollouts.logprobs[rows]
+        if self.old_logprobs == "recompute" or self.critic.kind == "head":
+            hidden = response_hidden(self.model, *prompts, ids, mask)
+            old, _ = token_logprobs(hidden, head, ids, mask, temperature)
+        values = self.critic(self.model, hidden, *prompts, ids, mask)
+        with self.reference.of(self.model) as reference:
+            reference_hidden = response_hidden(reference, *prompts, ids, mask)
+            reference_logprobs, _ = token_logprobs(reference_hidden, reference.get_output_embeddings(), ids, mask, temperature)
+        return old, values, reference_logprobs
+
+    def _log_collected(self, rollouts: Rollouts, kl: Tensor) -> None:
+        assert rollouts.token_rewards is not None
+        kl_per_answer = float(kl.sum(dim=1).mean())
+        task_reward = float(rollouts.token_rewards.sum(dim=1).mean())
+        kl_reward = -float(self.kl_coefficient) * kl_per_answer if self.kl.place == "reward" else 0.0
+        solved = rollouts.correct.view(-1, rollouts.samples).float().mean(dim=1)
+        self.note("train/kl", kl_per_answer)
+        self.note("train/kl_coefficient", float(self.kl_coefficient))
+        self.note("train/task_reward", task_reward)
+        self.note("train/kl_reward", kl_reward)
+        self.note("train/prompts_all_failed", float((solved == 0).float().mean()))
+        self.note("train/prompts_all_solved", float((solved == 1).float().mean()))
+        self._metrics["train"].to(self.device).update(rollouts)
+        for name, value in self._metrics["train"].compute().items():
+            self.note(f"train/{name}", float(value))
+        self._metrics["train"].reset()
+
+    # ---------------------------------------------------------------- learning
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Clipped policy loss, clipped value loss, KL and entropy, each a mean over its tokens of the optimizer step."""
+        ids, mask, loss_mask, kl_mask = batch["ids"], batch["mask"], batch["loss_mask"], batch["kl_mask"]
+        prompts = batch["prompt_ids"], mask_or_none(batch["prompt_mask"])
+        per_loss_token, per_token = batch["weight"].unbind()
+        warming_up = float(batch["policy_weight"]) == 0.0
+        loss = torch.zeros((), device=self.device)
+        hidden = None
+        if not warming_up or self.critic.kind == "head":
+            hidden = response_hidden(self.model, *prompts, ids, mask)
+        # While only the critic learns, its loss must not move the policy through a shared trunk.
+        read = hidden.detach() if warming_up and hidden is not None else hidden
+        values = self.critic(self.model, read, *prompts, ids, mask)
+        value_errors = ppo.value_loss(values, batch["old_values"], batch["returns"], self.value_clip)
+        value_total = (value_errors * loss_mask).sum()
+        loss = loss + self.value_coefficient * per_loss_token * value_total
+        figures = {"value_loss": value_total / loss_mask.sum().clamp(min=1)}
+        if not warming_up:
+            assert hidden is not None
+            logprobs, entropy = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask, self.sampling.temperature)
+            policy_total = (ppo.policy_loss(logprobs, batch["old_logprobs"], batch["advantages"], self.clip) * loss_mask).sum()
+            loss = loss + per_loss_token * policy_total
+            kl_total = (ppo.kl_k2(logprobs, batch["reference_logprobs"]) * kl_mask).sum()
+            if self.kl.place == "loss":
+                loss = loss + batch["kl_coefficient"] * per_token * kl_total
+            if self.entropy_coefficient:
+                loss = loss - self.entropy_coefficient * per_token * (entropy * kl_mask).sum()
+            with torch.no_grad():
+                old = batch["old_logprobs"]
+                figures |= {
+                    "policy_loss": policy_total / loss_mask.sum().clamp(min=1),
+                    "kl_loss": kl_total / kl_mask.sum().clamp(min=1),
+                    "entropy": diagnostics.entropy(entropy, mask),
+                    "approx_kl": diagnostics.approx_kl(logprobs, old, loss_mask),
+                    "clipfrac": diagnostics.clipfrac(logprobs, old, loss_mask, self.clip),
+                }
+                ratio_max = diagnostics.ratio_max(logprobs, old, loss_mask)
+            self.log("train/ratio_max", ratio_max, on_step=False, on_epoch=True, reduce_fx="max", batch_size=1)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in figures.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=max(1, int(loss_mask.sum())),
+        )
+        return loss

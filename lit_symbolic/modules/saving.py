@@ -1,0 +1,111 @@
+"""What goes into a checkpoint, and what a run may start from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from peft import set_peft_model_state_dict
+from peft.utils import load_peft_weights
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lit_symbolic.policies.adapters import has_adapters
+from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, load_folder
+
+VOCABULARY = "lit_symbolic_vocabulary"
+
+
+def load_start(
+    policy: PolicyLoader, init_from: str | None, words: Sequence[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the policy with the weights of ``init_from``: a Lightning checkpoint, a model folder or an adapter folder.
+
+    Raises:
+        MisconfigurationException: If the weights do not belong to this policy.
+        FileNotFoundError: If a folder holds no model.
+    """
+    path = None if init_from is None else Path(init_from)
+    if path is not None and path.is_dir():
+        opened = load_folder(path, policy)
+        if opened is not None:
+            return opened
+    model, tokenizer = policy.load(words)
+    if path is None:
+        return model, tokenizer
+    if path.is_dir():
+        if not has_adapters(model):
+            raise MisconfigurationException(f"model.init_from: {path} is a LoRA adapter, and the policy has none; give policy.lora")
+        outcome = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
+        if outcome.unexpected_keys:
+            raise MisconfigurationException(f"model.init_from: the adapter in {path} does not fit this policy: {outcome.unexpected_keys[:3]}")
+        return model, tokenizer
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
+    except Exception as error:
+        raise MisconfigurationException(f"model.init_from: {path} is not a Lightning checkpoint of this package ({error})") from error
+    check_vocabulary(tokenizer, checkpoint)
+    wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    missing = sorted(wanted - set(state))
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    wrong = sorted(name for name in wanted & set(state) if tuple(state[name].shape) != shapes[name])
+    if missing or wrong:
+        raise MisconfigurationException(
+            f"model.init_from: the weights in {path} do not belong to this policy "
+            f"(missing: {missing[:3] or 'none'}, other shape: {wrong[:3] or 'none'}); give the policy that it was trained with"
+        )
+    model.load_state_dict({name: state[name] for name in wanted}, strict=False)
+    return model, tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose ids mean other words.
+
+    Raises:
+        MisconfigurationException: If the vocabularies differ.
+    """
+    words = checkpoint.get(VOCABULARY)
+    if words is not None and words != vocabulary_of(tokenizer):
+        raise MisconfigurationException(
+            "the checkpoint was trained with another vocabulary, so its ids mean other words; "
+            "give the task options (data.task) that it was trained with"
+        )
+
+
+def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A fingerprint of all words in the order of their ids."""
+    words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(repr(words).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def keep_trained_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Leave frozen base weights out of a checkpoint; a frozen reference stays in, since a resumed run needs it."""
+    kept = _kept_names(module)
+    checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
+    checkpoint[VOCABULARY] = vocabulary_of(module.tokenizer)  # type: ignore[arg-type]
+
+
+def require_trained_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint that lacks a trained weight of this module.
+
+    Raises:
+        MisconfigurationException: If weights are missing.
+    """
+    missing = sorted(_kept_names(module) - set(checkpoint["state_dict"]))
+    if missing:
+        raise MisconfigurationException(
+            f"the checkpoint lacks {len(missing)} weights of this {type(module).__name__} ({', '.join(missing[:3])} …): it was "
+            "written by another module or with other options; to start from its policy alone use --model.init_from"
+        )
+
+
+def _kept_names(module: LightningModule) -> set[str]:
+    trained = {name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
+    reference = {name for name, _ in module.named_parameters() if name.startswith("reference.") or ".reference." in name}
+    buffers = {name for name, _ in module.named_buffers(recurse=False)}
+    return (trained | reference | buffers) & set(module.state_dict())
