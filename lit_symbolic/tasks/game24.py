@@ -177,16 +177,15 @@ class Game24(Task):
     def random_play(self, problem: Problem, rng: random.Random) -> str:
         """Random legal steps to the last number, their results natural numbers up to ``max_value``.
 
-        With probability ``fraction_share`` a step may also give a fraction.
+        With probability ``fraction_share`` a step may also give a fraction, and then a later step may have to.
         """
         numbers: Sequence[Number] = problem.facts["cards"]
         steps: list[Step] = []
         while len(numbers) > 1:
-            candidates: Sequence[Step] = legal_steps(numbers)
-            if rng.random() < self.fraction_share:
-                candidates = [step for step in candidates if 0 <= step.result <= self.max_value] or candidates
-            else:
-                candidates = plainest(candidates, self.max_value)
+            # Never empty: of a - b and b - a one lies between 0 and the larger number.
+            candidates: Sequence[Step] = [step for step in legal_steps(numbers) if 0 <= step.result <= self.max_value]
+            if rng.random() >= self.fraction_share:
+                candidates = plainest(candidates)
             steps.append(rng.choice(candidates))
             numbers = play(numbers, steps[-1])
         return _write(steps, problem.facts["cards"])
