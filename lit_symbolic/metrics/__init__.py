@@ -1,0 +1,5 @@
+"""Metrics."""
+
+from lit_symbolic.metrics.evaluation import AnswerMetrics
+
+__all__ = ["AnswerMetrics"]
