@@ -1,0 +1,208 @@
+"""One worker process of a :class:`~lit_symbolic.verifiers.pool.VerifierPool`: the trainer's handle on it, and what it runs.
+
+Messages are pickles over one pipe. The trainer sends ``(key, verifier)`` to load a verifier and ``(key, (problem, text))`` to
+use it, the second part pickled on its own; every message is answered by one :class:`Reply`, in order.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import Connection
+
+from loky.backend import get_context
+from loky.backend.utils import kill_process_tree
+
+from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate
+from lit_symbolic.verifiers.base import Verifier
+
+MAX_LOADED_VERIFIERS = 32
+PR_SET_PDEATHSIG = 1
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class Outcome(Enum):
+    """What became of one message."""
+
+    DONE = "done"
+    RAISED = "raised"
+    OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer to one message. ``began`` and ``ended`` are ``time.monotonic()``, which all processes of a machine share."""
+
+    outcome: Outcome
+    began: float
+    ended: float
+    certificate: Certificate | None = None
+    trace: str = ""
+
+
+class WorkerDied(Exception):
+    """The process ended, or is about to; the message says how."""
+
+
+class Worker:
+    """A started process. It is killed with the thread that made it (Linux), so that thread must stay.
+
+    Args:
+        memory_megabytes: Limit of its address space, ``None`` for no limit.
+    """
+
+    def __init__(self, memory_megabytes: int | None = None) -> None:
+        context = get_context("loky")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, memory_megabytes), name="verifier-worker", env=ONE_THREAD)
+        self.process.start()
+        theirs.close()
+        self._loaded: set[str] = set()
+
+    def knows(self, key: str) -> bool:
+        """Whether the verifier was sent to this process."""
+        return key in self._loaded
+
+    def load(self, key: str, pickled: bytes, seconds: float) -> Reply:
+        """Have the verifier unpickled; also waits until a fresh process is up.
+
+        Raises:
+            TimeoutError: If there is no reply in time.
+            WorkerDied: If the process ended.
+        """
+        if len(self._loaded) >= MAX_LOADED_VERIFIERS:
+            self._loaded.clear()
+        self.send(key, None, pickled)
+        reply = self.receive(seconds)
+        if reply.outcome is Outcome.DONE:
+            self._loaded.add(key)
+        return reply
+
+    def send(self, key: str, payload: bytes | None, pickled: bytes | None = None) -> None:
+        """Ask for one verification. Raises :class:`WorkerDied` if the process ended."""
+        try:
+            self.connection.send_bytes(pickle.dumps((key, payload, pickled), protocol=pickle.HIGHEST_PROTOCOL))
+        except OSError:
+            raise WorkerDied(self._ending()) from None
+
+    def receive(self, seconds: float) -> Reply:
+        """The next reply. Raises as :meth:`load` does."""
+        try:
+            # Once more without waiting: this thread may have got the interpreter lock long after the time was over.
+            if not (self.connection.poll(max(0.0, seconds)) or self.connection.poll(0)):
+                raise TimeoutError
+            message = self.connection.recv_bytes()
+        except TimeoutError:
+            raise
+        except (EOFError, OSError):
+            raise WorkerDied(self._ending()) from None
+        try:
+            reply = pickle.loads(message)
+        except Exception as error:
+            reply = Reply(
+                Outcome.RAISED, time.monotonic(), time.monotonic(), trace=f"the certificate cannot be unpickled: {error}"
+            )
+        return reply
+
+    def kill(self) -> None:
+        """Kill the process and its children. Any thread may call it, the pipe stays open."""
+        kill_process_tree(self.process)
+        # Children that a dead worker left behind are no longer in its tree, but still in its session.
+        if self.process.pid is not None and sys.platform == "linux":
+            for _ in range(10):  # again, if one forked meanwhile
+                if not _kill_session(self.process.pid):
+                    break
+        self.process.join(timeout=5.0)
+
+    def close(self) -> None:
+        """Kill it and close the pipe; only for the thread that reads from it."""
+        self.kill()
+        self.connection.close()
+
+    def _ending(self) -> str:
+        self.process.join(timeout=1.0)
+        code = self.process.exitcode
+        if code is None:
+            return "it closed its pipe"
+        if code >= 0:
+            return f"it exited with code {code}"
+        try:
+            return f"it was killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"it was killed by signal {-code}"
+
+
+def _kill_session(leader: int) -> bool:
+    """Kill the processes of a session; whether there were any. Zombies are none: nothing of them runs."""
+    found = False
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError, ValueError):
+                with open(f"/proc/{entry}/stat", "rb") as stat:
+                    state, _, _, session = stat.read().rpartition(b")")[2].split()[:4]
+                if int(session) == leader and state not in b"ZX":
+                    os.kill(int(entry), signal.SIGKILL)
+                    found = True
+    return found
+
+
+def serve(connection: Connection, memory_megabytes: int | None) -> None:
+    """Main function of the worker process: answer messages until the trainer closes the pipe."""
+    _confine(memory_megabytes)
+    verifiers: dict[str, Verifier] = {}
+    while True:
+        try:
+            key, payload, pickled = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        began = time.monotonic()
+        try:
+            certificate = None
+            if pickled is not None:
+                if len(verifiers) >= MAX_LOADED_VERIFIERS:
+                    verifiers.clear()
+                verifiers[key] = pickle.loads(pickled)
+            else:
+                problem, text = pickle.loads(payload)
+                certificate = verifiers[key].verify(problem, text)
+                if not isinstance(certificate, Certificate):
+                    raise TypeError(
+                        f"a verifier returns a Certificate, {type(verifiers[key]).__name__} gave {type(certificate).__name__}"
+                    )
+            message = pickle.dumps(Reply(Outcome.DONE, began, time.monotonic(), certificate), protocol=pickle.HIGHEST_PROTOCOL)
+        except MemoryError:
+            message = pickle.dumps(Reply(Outcome.OUT_OF_MEMORY, began, time.monotonic()))
+        except BaseException:  # sys.exit() of a verifier too: nothing that it raises ends the worker
+            trace = traceback.format_exc(limit=-8)
+            if len(trace) > MAX_EVIDENCE_CHARACTERS:  # its end says what it was
+                trace = "…" + trace[1 - MAX_EVIDENCE_CHARACTERS :]
+            message = pickle.dumps(Reply(Outcome.RAISED, began, time.monotonic(), trace=trace))
+        connection.send_bytes(message)
+
+
+def _confine(memory_megabytes: int | None) -> None:
+    """Make this process harmless to the trainer: its terminal, its memory, its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a verifier prints would tear the trainer's progress bar. Its stderr is left: a native crash speaks there.
+    quiet = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(quiet, standard)
+    os.close(quiet)
+    if os.name == "posix":
+        import resource
+
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if memory_megabytes is not None:
+            limit, hard = memory_megabytes * 2**20, resource.getrlimit(resource.RLIMIT_AS)[1]
+            resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
