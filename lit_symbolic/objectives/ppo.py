@@ -64,11 +64,12 @@ def whiten(values: Tensor, mask: Tensor, floor: float = 0.0, shift: bool = True)
     counted = values[mask]
     if counted.numel() == 0:
         return torch.zeros_like(values)
-    mean = counted.mean()
-    deviation = (counted - mean).square().mean().sqrt()
-    divisor = deviation.clamp(min=floor)
-    divisor = torch.where(divisor > 1e-8, divisor, torch.ones_like(divisor))
-    return torch.where(mask, (values - (mean if shift else 0.0)) / divisor, torch.zeros_like(values))
+    # From the first value on, equal values differ by exactly 0; a plain mean would leave rounding noise to be blown up.
+    origin = counted[0]
+    mean = (counted - origin).mean()
+    deviation = (counted - origin - mean).square().mean().sqrt()
+    divisor = torch.where(deviation > 1e-8, deviation.clamp(min=floor), torch.ones_like(deviation))
+    return torch.where(mask, (values - (origin + mean if shift else 0.0)) / divisor, torch.zeros_like(values))
 
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip: float) -> Tensor:
