@@ -24,11 +24,14 @@ def active_adapter(model: PreTrainedModel, name: str | None) -> Iterator[None]:
     What is trainable stays as it was: switching must neither freeze nor free a weight.
 
     Raises:
-        ValueError: If the model has no adapters.
+        ValueError: If the model has no adapters, or none of that name.
     """
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if not layers:
         raise ValueError("the model carries no adapters: give policy.lora, or choose a reference or critic that needs none")
+    known = getattr(model, "peft_config", {})
+    if name is not None and name not in known:
+        raise ValueError(f"no adapter {name!r} to switch to; the model has {sorted(known)}")
     trainable = {p: p.requires_grad for p in model.parameters()}
     before = [(layer, list(layer.active_adapters), layer.disable_adapters) for layer in layers]
 
@@ -68,5 +71,6 @@ def clone_adapter(model: PreTrainedModel, source: str, name: str, trainable: boo
     with torch.no_grad():
         for key in [k for k in parameters if f".{source}." in k]:
             copied = parameters[key.replace(f".{source}.", f".{name}.")]
-            copied.copy_(parameters[key])
+            # PEFT made it in the base's type; rounded to bfloat16 it would not compute what its source does.
+            copied.data = parameters[key].detach().clone()
             copied.requires_grad_(trainable)

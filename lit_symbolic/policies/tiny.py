@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 PUNCTUATION = ("\n", ")", "(", ",")
@@ -93,7 +93,8 @@ def tiny_llama(
         heads: Number of attention heads.
         intermediate_size: Width of the gated feed-forward layer.
         max_length: Longest prompt plus response, in tokens.
-        seed: Seed of the weights; the global generator is left as it was.
+        seed: Seed of the weights, which are drawn on the CPU in float32 whatever the default device and type; the global
+            generators are left as they were.
 
     Raises:
         ValueError: If ``hidden_size`` is not a multiple of ``2 * heads``.
@@ -117,8 +118,7 @@ def tiny_llama(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        attn_implementation="sdpa",
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return LlamaForCausalLM(config).float()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
