@@ -230,6 +230,8 @@ def test_a_verifier_that_cannot_be_loaded_gives_no_evidence_and_is_tried_no_more
 
 
 def test_workers_that_do_not_start_are_an_error_and_not_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    with VerifierPool(workers=1) as pool:
+        pool.verify(OBEDIENT, items("good"))  # what multiprocessing starts for itself is up
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with VerifierPool(workers=1) as pool, pytest.raises(RuntimeError, match="no verifier worker could be started"):
         pool.verify(OBEDIENT, items("good"))
