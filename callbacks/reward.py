@@ -37,7 +37,8 @@ class RewardCallback(Callback):
 
     @abstractmethod
     def on_rollouts(self, trainer: Trainer, module: SymbolicModule, rollouts: Rollouts) -> None:
-        """Called when all answers are there: write ``rollouts.rewards[name]``, ``.loss_masks[name]`` and ``.evidence[name]``.
+        """Called when all answers are there: write ``rollouts.rewards[name]``, ``.loss_masks[name]``, ``.evidence[name]``
+        and ``.objections[name]``.
 
         The primary one also fills ``rollouts.certificates`` and ``rollouts.in_finding``.
         """
@@ -96,9 +97,10 @@ class VerifierReward(RewardCallback):
         pending, self._pending = self._pending, None
         result = pending.wait()
         device, shape = rollouts.ids.device, rollouts.ids.shape
-        rewards = torch.zeros(shape)
+        rewards = torch.zeros(shape, dtype=torch.float32)
         loss_mask = torch.zeros(shape, dtype=torch.bool)
         in_finding = torch.zeros(shape, dtype=torch.bool)
+        objections: list[int] = []
         ended = rollouts.ended.tolist()
         generator = generator_for(run_seed(), "reward", self.name, module.iteration, trainer.global_rank)
         for row, certificate in enumerate(result.certificates):
@@ -115,9 +117,11 @@ class VerifierReward(RewardCallback):
             rewards[row, :length] = reward.values
             loss_mask[row, :length] = reward.loss_mask
             in_finding[row, :length] = reward.in_finding
+            objections.append(reward.objection)
         rollouts.rewards[self.name] = rewards.to(device)
         rollouts.loss_masks[self.name] = loss_mask.to(device)
         rollouts.evidence[self.name] = torch.tensor([c.is_evidence for c in result.certificates], device=device)
+        rollouts.objections[self.name] = torch.tensor(objections, device=device)
         if self.primary:
             rollouts.certificates = result.certificates
             rollouts.in_finding = in_finding.to(device)

@@ -20,7 +20,6 @@ from callbacks.checkpoint import IterationCheckpoint
 from callbacks.progress import IterationProgressBar
 from callbacks.report import HtmlReport
 from callbacks.reward import VerifierReward
-from lit_symbolic.checkpoint_io import AtomicCheckpointIO
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.modules import SymbolicModule
 
@@ -37,6 +36,8 @@ TRAINER_DEFAULTS = {
     "enable_model_summary": False,
 }
 
+NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Given value|Expected a <class 'NoneType'>")
+
 
 class OneLineParser(LightningArgumentParser):
     """Says what is wrong with a config in one line, without the usage text."""
@@ -44,7 +45,7 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the line and exit with 2."""
         if not getattr(self, "exit_on_error", True):
-            return super().error(message, ex)
+            super().error(message, ex)
         fail(concise(message), code=2)
 
 
@@ -63,7 +64,9 @@ class SymbolicCLI(LightningCLI):
         parser.add_lightning_class_args(IterationCheckpoint, "checkpoint")
         parser.add_lightning_class_args(HtmlReport, "report")
         parser.add_lightning_class_args(IterationProgressBar, "progress")
-        parser.add_argument("--threads", type=int | None, default=None, help="CPU threads of torch; null takes torch's own choice.")
+        parser.add_argument(
+            "--threads", type=int | None, default=None, help="CPU threads of torch; null takes torch's own choice."
+        )
 
     def before_instantiate_classes(self) -> None:
         """Set torch's threads before anything computes."""
@@ -93,7 +96,7 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
             subclass_mode_model=True,
             subclass_mode_data=False,
             seed_everything_default=0,
-            trainer_defaults={**TRAINER_DEFAULTS, "plugins": [AtomicCheckpointIO()]},
+            trainer_defaults={**TRAINER_DEFAULTS, "plugins": [{"class_path": "lit_symbolic.checkpoint_io.AtomicCheckpointIO"}]},
             save_config_callback=SaveConfigCallback,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"allow_abbrev": False},
@@ -104,18 +107,18 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
 
 
 def concise(message: str) -> str:
-    """The one line of a parser's message that says what is wrong.
+    """The parts of a parser's message that say what is wrong, in one line.
+
+    Where a value may be of several types, the parser lists why it is none of them, among them that it is not null, and
+    prints all that was given; what remains here is the path to the fault and the fault.
 
     Example:
-        >>> concise('Parser key "a.b":\\n  Problem with given class_path "X":\\n    Key "lr" is not expected')
-        'Parser key "a.b": Key "lr" is not expected'
+        >>> concise('Parser key "model":\\n  Problem with given class_path "X":\\n    Option "lr" is not accepted\\n  Given value: 3')
+        'Parser key "model": Problem with given class_path "X": Option "lr" is not accepted'
     """
-    lines = [line.strip(" -\t") for line in message.strip().splitlines() if line.strip()]
-    if len(lines) < 2:
-        return lines[0] if lines else "unknown error"
-    telling = [line for line in lines if re.search(r"not expected|not accepted|does not|unable|no such|must|expected|not a|invalid", line, re.I)]
-    last = (telling or lines[1:])[0]
-    return lines[0] if last == lines[0] else f"{lines[0].rstrip(':')}: {last}"
+    lines = (line.strip(" -\t") for line in message.strip().splitlines())
+    told = [line.rstrip(":") for line in lines if line and not NOISE.match(line)]
+    return ": ".join(dict.fromkeys(told)) or message.strip() or "unknown error"
 
 
 def fail(message: str, code: int) -> NoReturn:

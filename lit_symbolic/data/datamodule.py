@@ -44,7 +44,7 @@ class SymbolicDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Any:
         """The module's own loader for this iteration: what is trained on is collected, not read."""
-        module = self.trainer.lightning_module if self.trainer is not None else None
+        module: Any = self.trainer.lightning_module if self.trainer is not None else None
         if not hasattr(module, "iteration_loader"):
             raise MisconfigurationException(
                 f"SymbolicDataModule serves problems to a module that collects its own training batches "

@@ -21,10 +21,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
 from lit_symbolic.data import SymbolicDataModule
-from lit_symbolic.modules.saving import check_vocabulary, keep_trained_weights, load_start, require_trained_weights
 from lit_symbolic.metrics import AnswerMetrics
+from lit_symbolic.modules.saving import check_vocabulary, keep_trained_weights, load_start, require_trained_weights
+from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import PolicyLoader
-from lit_symbolic.rewards import CombinationRule, combine
+from lit_symbolic.rewards import CombinationRule, combine, left_out
 from lit_symbolic.rollouts.alignment import align
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
 from lit_symbolic.rollouts.engine import NativeEngine, RolloutEngine, SamplingSettings, left_padded
@@ -57,10 +58,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW and its schedule, which goes by iterations.
+    """Optimizer and its schedule, which goes by iterations.
 
     Args:
         learning_rate: Highest learning rate.
+        optimizer: ``adamw``, or ``muon``: Muon for the matrices inside the network, AdamW for the rest, at one rate.
         weight_decay: Decoupled weight decay.
         betas: Decay of the two moments.
         warmup_iterations: Iterations over which the rate rises linearly from 0.
@@ -71,6 +73,7 @@ class Optimization:
     """
 
     learning_rate: float = 1e-4
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_iterations: int = 0
@@ -130,7 +133,9 @@ class SymbolicModule(LightningModule):
     ) -> None:
         super().__init__()
         if init_from is not None and not Path(init_from).exists():
-            raise FileNotFoundError(f"model.init_from: there is no file or folder {init_from!r}; train a start first, or leave it out")
+            raise FileNotFoundError(
+                f"model.init_from: there is no file or folder {init_from!r}; train a start first, or leave it out"
+            )
         if minibatch_rows < 1:
             raise ValueError(f"model.minibatch_rows must be at least 1, got {minibatch_rows}")
         self.policy = policy
@@ -149,7 +154,9 @@ class SymbolicModule(LightningModule):
         self.validation_samples: list[SampledAnswer] = []
         self._loaded: tuple[int, DataLoader[Any]] | None = None
         self._notes: dict[str, float] = defaultdict(float)
-        self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("train", "val", "test", "predict")}
+        self._metrics = {
+            stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("train", "val", "test", "predict")
+        }
 
     # ---------------------------------------------------------------- building
 
@@ -166,25 +173,24 @@ class SymbolicModule(LightningModule):
         """Add what a subclass needs beside the policy; called once, after warm start."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters to train, with ``learning_rate`` where it differs from the policy's."""
-        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+        """Parameters to train, each group with a ``name`` and, where it differs from the policy's, a ``peak`` rate."""
+        return [{"params": [p for p in self.model.parameters() if p.requires_grad], "name": "policy"}]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over :meth:`parameter_groups`; the schedule is applied at the start of each iteration."""
-        groups = [{"peak": self.optimization.learning_rate, **group} for group in self.parameter_groups()]
-        return torch.optim.AdamW(
-            groups,
-            lr=self.optimization.learning_rate,
-            betas=self.optimization.betas,
-            weight_decay=self.optimization.weight_decay,
-        )
+        """The optimizer over :meth:`parameter_groups`; the schedule is applied at the start of each iteration."""
+        settings = self.optimization
+        groups = [{"peak": settings.learning_rate, **group} for group in self.parameter_groups()]
+        if settings.optimizer == "adamw":
+            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
+        split = [{**group, **part} for group in groups for part in split_for_muon(self, group["params"])]
+        return MuonAdamW(split, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
     # ---------------------------------------------------------------- iterations
 
     @property
     def iteration(self) -> int:
         """Finished iterations."""
-        return int(self.trainer.fit_loop.epoch_progress.current.processed)
+        return int(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
 
     @abstractmethod
     def collect(self, iteration: int) -> list[dict[str, Tensor]]:
@@ -201,7 +207,7 @@ class SymbolicModule(LightningModule):
             MisconfigurationException: If the Trainer does not reload its loaders every epoch.
         """
         trainer = self.trainer
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        if getattr(trainer, "reload_dataloaders_every_n_epochs", None) != 1:
             raise MisconfigurationException(
                 "an iteration is one epoch, and its minibatches are collected anew: "
                 "give Trainer(reload_dataloaders_every_n_epochs=1), as train.py does"
@@ -217,18 +223,20 @@ class SymbolicModule(LightningModule):
                 with trainer.precision_plugin.forward_context():
                     minibatches = self.collect(iteration)
             # A generator of its own: an iterator would otherwise draw from the global one, once more after a resume.
-            loader = DataLoader(minibatches or [{}], batch_size=None, generator=torch.Generator())  # type: ignore[arg-type, var-annotated, list-item]
+            loader = DataLoader(minibatches or [{}], batch_size=None, generator=torch.Generator())  # type: ignore[arg-type, var-annotated]
             self._loaded = (iteration, loader)
         return self._loaded[1]
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this iteration and log what its collection measured."""
-        factor = self.optimization.factor(self.iteration, self.trainer.max_epochs or 0)
+        settings = self.optimization
+        factor = settings.factor(self.iteration, self.trainer.max_epochs or 0)
+        peaks = {group["name"]: group.get("peak", settings.learning_rate) for group in self.parameter_groups()}
         rates = {}
-        for index, group in enumerate(self.optimizers(use_pl_optimizer=False).param_groups):  # type: ignore[union-attr]
-            peak = self.parameter_groups()[index].get("peak", self.optimization.learning_rate)
-            group.update(lr=peak * factor, betas=self.optimization.betas, weight_decay=self.optimization.weight_decay)
-            rates["train/learning_rate" if index == 0 else f"train/learning_rate_{group.get('name', index)}"] = group["lr"]
+        # A restored optimizer comes with the rates it was saved with; those of this run's configuration win.
+        for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
+            group.update(lr=peaks[group["name"]] * factor, betas=settings.betas, weight_decay=settings.weight_decay)
+            rates[f"train/learning_rate_{group['name']}"] = group["lr"]
         self.log_dict({**self._notes, **rates}, on_step=False, on_epoch=True, sync_dist=False)
         self.announce("learning", 0, self.trainer.num_training_batches)
         self._learning_since = time.monotonic()
@@ -271,7 +279,9 @@ class SymbolicModule(LightningModule):
             )
         return sorted(found, key=lambda callback: not callback.primary)
 
-    def rollout(self, problems: Sequence[Problem], samples: int, settings: SamplingSettings, generator: torch.Generator) -> Rollouts:
+    def rollout(
+        self, problems: Sequence[Problem], samples: int, settings: SamplingSettings, generator: torch.Generator
+    ) -> Rollouts:
         """Sample answers, have them verified while others are still being sampled, and combine the rewards.
 
         Args:
@@ -331,13 +341,14 @@ class SymbolicModule(LightningModule):
 
     def _combine(self, rollouts: Rollouts, callbacks: list[RewardCallback]) -> None:
         primary = callbacks[0].name
-        combined = combine(rollouts, primary, self.combine_rewards)
-        rollouts.token_rewards, rollouts.loss_mask = combined
+        rollouts.token_rewards, rollouts.loss_mask = combine(rollouts, primary, self.combine_rewards, rollouts.objections)
+        for name, rows in left_out(rollouts.evidence, primary).items():
+            self.note(f"rewards/left_out_{name}", rows)
 
     def _prompt_ids(self, problem: Problem, max_new_tokens: int) -> list[int]:
         if self.chat:
             message = [{"role": "user", "content": problem.prompt}]
-            ids = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
+            ids: Any = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=False)
         else:
             ids = self.tokenizer(problem.prompt)["input_ids"]
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
@@ -429,7 +440,7 @@ class SymbolicModule(LightningModule):
         yield
         self.note(name, time.monotonic() - since)
 
-    def announce(self, phase: str, done: int, total: int) -> None:
+    def announce(self, phase: str, done: int, total: float) -> None:
         """Tell callbacks with an ``on_phase`` hook how far a phase is."""
         if not self.trainer.training and phase != "validating":
             phase = "validating" if phase == "sampling" else phase

@@ -99,7 +99,17 @@ class PPOModule(SymbolicModule):
         ValueError: If a number is out of its range.
     """
 
-    PER_TOKEN = ("ids", "mask", "loss_mask", "kl_mask", "old_logprobs", "reference_logprobs", "advantages", "returns", "old_values")
+    PER_TOKEN = (
+        "ids",
+        "mask",
+        "loss_mask",
+        "kl_mask",
+        "old_logprobs",
+        "reference_logprobs",
+        "advantages",
+        "returns",
+        "old_values",
+    )
 
     def __init__(
         self,
@@ -224,7 +234,10 @@ class PPOModule(SymbolicModule):
         mask = rollouts.mask
         evidence = rollouts.evidence[self.reward_callbacks()[0].name]
         with torch.no_grad():
-            parts = [self._evaluated_rows(rollouts, rows) for rows in torch.arange(len(rollouts), device=self.device).split(self.minibatch_rows)]
+            parts = [
+                self._evaluated_rows(rollouts, rows)
+                for rows in torch.arange(len(rollouts), device=self.device).split(self.minibatch_rows)
+            ]
         old, values, reference = (torch.cat(column) for column in zip(*parts, strict=True))
         kl = ppo.kl_k1(old, reference) * mask
         rewards = rollouts.token_rewards

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from peft import set_peft_model_state_dict
+from peft import PeftConfig, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_symbolic.policies.adapters import has_adapters
+from lit_symbolic.policies.adapters import has_adapters, require_same_adapter
 from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, load_folder
 
 VOCABULARY = "lit_symbolic_vocabulary"
@@ -39,16 +39,18 @@ def load_start(
         return model, tokenizer
     if path.is_dir():
         if not has_adapters(model):
-            raise MisconfigurationException(f"model.init_from: {path} is a LoRA adapter, and the policy has none; give policy.lora")
-        outcome = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
-        if outcome.unexpected_keys:
-            raise MisconfigurationException(f"model.init_from: the adapter in {path} does not fit this policy: {outcome.unexpected_keys[:3]}")
+            raise MisconfigurationException(
+                f"model.init_from: {path} is a LoRA adapter, and the policy has none; give policy.lora"
+            )
+        load_adapter(model, path)
         return model, tokenizer
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
     except Exception as error:
-        raise MisconfigurationException(f"model.init_from: {path} is not a Lightning checkpoint of this package ({error})") from error
+        raise MisconfigurationException(
+            f"model.init_from: {path} is not a Lightning checkpoint of this package ({error})"
+        ) from error
     check_vocabulary(tokenizer, checkpoint)
     wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     missing = sorted(wanted - set(state))
@@ -61,6 +63,25 @@ def load_start(
         )
     model.load_state_dict({name: state[name] for name in wanted}, strict=False)
     return model, tokenizer
+
+
+def load_adapter(model: PreTrainedModel, path: Path) -> None:
+    """Give the policy's adapter the weights of the adapter folder ``path``.
+
+    Raises:
+        MisconfigurationException: If the folder's adapter is of another kind, shape or set of layers.
+    """
+    try:
+        require_same_adapter(PeftConfig.from_pretrained(str(path)), model.peft_config[POLICY_ADAPTER])
+        outcome = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
+    except (ValueError, RuntimeError) as error:
+        raise MisconfigurationException(f"model.init_from: the adapter in {path} does not fit this policy: {error}") from error
+    missing = [key for key in outcome.missing_keys if f".{POLICY_ADAPTER}." in key]
+    if missing or outcome.unexpected_keys:
+        raise MisconfigurationException(
+            f"model.init_from: the adapter in {path} sits on other layers than this policy's "
+            f"(missing: {missing[:3] or 'none'}, too many: {outcome.unexpected_keys[:3] or 'none'}); give policy.lora its target_modules"
+        )
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, checkpoint: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -113,7 +112,3 @@ class SFTModule(SymbolicModule):
         total = -logprobs.sum()
         self.log("train/loss", total.detach() / mask.sum(), on_step=False, on_epoch=True, batch_size=int(mask.sum()))
         return total * batch["weight"][0]
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The policy's trainable weights."""
-        return [{"params": [p for p in self.model.parameters() if p.requires_grad]}]

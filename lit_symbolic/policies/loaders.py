@@ -11,9 +11,19 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from lit_symbolic.policies.adapters import has_adapters, require_same_adapter, train_adapter
+from lit_symbolic.policies.forward import require_plain_head
 from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
+from lit_symbolic.seeding import run_seed
 
 POLICY_ADAPTER = "default"
 
@@ -39,7 +49,7 @@ class TinyLlama(PolicyLoader):
         heads: Number of attention heads.
         intermediate_size: Width of the gated feed-forward layer.
         max_length: Longest prompt plus answer, in tokens.
-        seed: Seed of the first weights.
+        seed: Seed of the first weights; null takes the run's.
     """
 
     def __init__(
@@ -49,7 +59,7 @@ class TinyLlama(PolicyLoader):
         heads: int = 6,
         intermediate_size: int = 512,
         max_length: int = 512,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         self.hidden_size = hidden_size
         self.layers = layers
@@ -62,7 +72,13 @@ class TinyLlama(PolicyLoader):
         """See :meth:`PolicyLoader.load`."""
         tokenizer = tiny_tokenizer(words)
         model = tiny_llama(
-            tokenizer, self.hidden_size, self.layers, self.heads, self.intermediate_size, self.max_length, self.seed
+            tokenizer,
+            self.hidden_size,
+            self.layers,
+            self.heads,
+            self.intermediate_size,
+            self.max_length,
+            run_seed() if self.seed is None else self.seed,
         )
         return model, tokenizer
 
@@ -76,6 +92,9 @@ class Lora:
         lora_alpha: Scale; the update is multiplied by ``lora_alpha / r``.
         target_modules: Names of the layers that are adapted, or ``all-linear``.
         options: Further fields of :class:`peft.LoraConfig`.
+
+    Raises:
+        ValueError: If ``options`` names a field that is set here, or dropout or bias, which stay off.
     """
 
     r: int = 16
@@ -83,8 +102,13 @@ class Lora:
     target_modules: str | list[str] = "all-linear"
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        taken = {"r", "lora_alpha", "target_modules", "lora_dropout", "bias", "task_type"} & self.options.keys()
+        if taken:
+            raise ValueError(f"policy.lora.options must not hold {sorted(taken)}: dropout and bias stay off, the others are fields of policy.lora")
+
     def config(self) -> LoraConfig:
-        """The PEFT configuration; dropout is off, since it would make the first probability ratio differ from 1."""
+        """The PEFT configuration; without dropout (the first probability ratio would not be 1) and bias (a reference could not undo it)."""
         return LoraConfig(
             r=self.r,
             lora_alpha=self.lora_alpha,
@@ -99,7 +123,7 @@ class HuggingFacePolicy(PolicyLoader):
     """Any Hugging Face causal LM by hub name or local folder, optionally in 4 bits and with LoRA.
 
     Args:
-        name: Hub name or folder; a PEFT adapter folder is opened with its base model.
+        name: Hub name or folder; a PEFT adapter folder is opened with its base model, and its adapter is trained on.
         quantization: ``nf4`` loads the base in 4 bits (NF4, double quantisation) through bitsandbytes.
         lora: Adapters to train; None trains all weights, which a quantized base does not allow.
         dtype: Type of the weights that are not quantized, and of 4-bit arithmetic.
@@ -108,7 +132,8 @@ class HuggingFacePolicy(PolicyLoader):
         revision: Hub revision.
 
     Raises:
-        ValueError: If the base is quantized and ``lora`` is None.
+        ValueError: If the base is quantized and ``lora`` is None; on loading, if ``name`` is an adapter folder and
+            ``lora`` describes another adapter, or if the model alters logits after its head.
     """
 
     def __init__(
@@ -148,9 +173,14 @@ class HuggingFacePolicy(PolicyLoader):
         model = AutoModelForCausalLM.from_pretrained(self.name, **options)
         if self.quantization == "nf4":
             keep_cpu_weights_packed(model)
-        if self.lora is not None:
-            model.requires_grad_(False)
+        require_plain_head(model)
+        if has_adapters(model):
+            if self.lora is not None:
+                require_same_adapter(model.peft_config[POLICY_ADAPTER], self.lora.config())
+            train_adapter(model, POLICY_ADAPTER)
+        elif self.lora is not None:
             model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)
+            train_adapter(model, POLICY_ADAPTER)
         if self.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
             model.enable_input_require_grads()
@@ -187,15 +217,17 @@ def keep_cpu_weights_packed(model: nn.Module) -> None:
 
 
 def switch_dropout_off(model: PreTrainedModel) -> None:
-    """Set every dropout rate to zero: with dropout the first probability ratio of PPO would not be 1."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    for config in (model.config, model.config.get_text_config(decoder=True)):
-        for name in ("attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "activation_dropout"):
-            if isinstance(getattr(config, name, None), float):
-                setattr(config, name, 0.0)
-    for module in model.modules():
-        for name in ("attention_dropout", "dropout", "activation_dropout"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
+    """Set every rate of dropout, layer drop and router noise to zero: else the first probability ratio of PPO is not 1.
+
+    Rates stand in dropout layers, in attributes of other layers, and in configs that are read in each forward pass.
+    """
+    owners: list[Any] = list(model.modules())
+    configs = [model.config, *(module.config for module in owners if isinstance(getattr(module, "config", None), PretrainedConfig))]
+    for config in configs:
+        configs.extend(nested for nested in vars(config).values() if isinstance(nested, PretrainedConfig) and nested not in configs)
+    for owner in [*owners, *configs]:
+        if isinstance(owner, nn.modules.dropout._DropoutNd):
+            owner.p = 0.0
+        for name, value in list(vars(owner).items()):
+            if isinstance(value, float) and any(part in name for part in ("drop", "jitter")):
+                setattr(owner, name, 0.0)

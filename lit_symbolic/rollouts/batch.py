@@ -61,6 +61,7 @@ class Rollouts:
         rewards: One reward matrix per reward callback, float32, shape (rows, length).
         loss_masks: Tokens that a callback wants in the policy loss, bool, shape (rows, length).
         evidence: Rows about which a callback has evidence, bool, shape (rows,).
+        objections: Token at which a callback objects, -1 where it does not, long, shape (rows,).
         in_finding: Tokens inside a finding of the primary verifier, bool, shape (rows, length).
         token_rewards: The combined reward, float32, shape (rows, length).
         loss_mask: Tokens that count in policy and value loss, bool, shape (rows, length).
@@ -80,6 +81,7 @@ class Rollouts:
     rewards: dict[str, Tensor] = field(default_factory=dict)
     loss_masks: dict[str, Tensor] = field(default_factory=dict)
     evidence: dict[str, Tensor] = field(default_factory=dict)
+    objections: dict[str, Tensor] = field(default_factory=dict)
     in_finding: Tensor | None = None
     token_rewards: Tensor | None = None
     loss_mask: Tensor | None = None

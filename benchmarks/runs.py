@@ -1,0 +1,142 @@
+"""Runs of train.py as cells of a table: each finished cell is a small JSON file, and what is there is not run again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "loky")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of ``train.py fit`` and the evaluation of its last checkpoint on the test split.
+
+    Args:
+        folder: Where it writes; an interrupted run is resumed there.
+        configs: Config files, relative to the repository.
+        flags: Further flags.
+        threads: Threads of torch.
+    """
+
+    folder: Path
+    configs: tuple[str, ...]
+    flags: tuple[str, ...]
+    threads: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its checkpoint after the last finished iteration."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def command(self, subcommand: str) -> list[str]:
+        """The command line, without the interpreter."""
+        configs = [part for config in self.configs for part in ("--config", config)]
+        folder = str(self.folder)
+        places = ["--trainer.default_root_dir", folder, "--trainer.logger.save_dir", folder, "--threads", str(self.threads)]
+        return ["train.py", subcommand, *configs, *places, *self.flags]
+
+    def fit(self) -> dict[str, Any]:
+        """Train, or finish what was interrupted; returns the learning curves and the wall seconds."""
+        done = self.folder / "done.json"
+        if not done.exists():
+            resume = ("--ckpt_path", str(self.checkpoint)) if self.checkpoint.exists() else ()
+            since = time.monotonic()
+            self._call([*self.command("fit"), *resume], "fit")
+            done.write_text(json.dumps({"wall_seconds": time.monotonic() - since, "resumed": bool(resume)}))
+        return {**json.loads(done.read_text()), "curves": curves(self.folder)}
+
+    def test(self, flags: Sequence[str] = ()) -> dict[str, float]:
+        """Evaluate the last checkpoint on the test split."""
+        before = set(metric_files(self.folder))
+        self._call([*self.command("test"), "--ckpt_path", str(self.checkpoint), *flags], "test")
+        written = sorted(set(metric_files(self.folder)) - before)
+        with written[-1].open() as file:
+            row = list(csv.DictReader(file))[-1]
+        return {name.removeprefix("test/"): float(value) for name, value in row.items() if name.startswith("test/") and value}
+
+    def _call(self, command: Sequence[str], label: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "WANDB_MODE": "disabled"}
+        with (self.folder / f"{label}.log").open("a") as log:
+            code = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log, check=False)
+        if code.returncode:
+            tail = (self.folder / f"{label}.log").read_text()[-2000:]
+            raise RuntimeError(f"{' '.join(command)} ended with {code.returncode}:\n{tail}")
+
+
+def metric_files(folder: Path) -> list[Path]:
+    """The CSV logger's files under a run's folder, oldest first."""
+    return sorted(folder.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime)
+
+
+def curves(folder: Path) -> dict[str, list[float]]:
+    """Per-iteration columns of a run's training logs, by name; a resumed run's later rows replace its earlier ones."""
+    rows: dict[int, dict[str, float]] = {}
+    for file in metric_files(folder):
+        with file.open() as lines:
+            for row in csv.DictReader(lines):
+                if row.get("epoch") and any(
+                    name.startswith(("train/", "time/", "verify/")) and value for name, value in row.items()
+                ):
+                    values = {name: float(value) for name, value in row.items() if value and name != "step"}
+                    rows.setdefault(int(float(row["epoch"])), {}).update(values)
+    names = sorted({name for row in rows.values() for name in row if name.startswith(("train/", "time/", "verify/"))})
+    return {name: [round(rows[i].get(name, math.nan), 5) for i in sorted(rows)] for name in names}
+
+
+def run_cells(cells: Iterable[tuple[Path, Callable[[], dict[str, Any]]]], side_by_side: int) -> None:
+    """Run the cells whose files are missing, some side by side, and write each file when its cell is done."""
+
+    def run(cell: tuple[Path, Callable[[], dict[str, Any]]]) -> None:
+        path, work = cell
+        if path.exists():
+            return
+        print(f"{time.strftime('%H:%M:%S')} {path.stem} …", flush=True)
+        result = {**work(), "environment": environment()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{time.strftime('%H:%M:%S')} {path.stem} done", flush=True)
+
+    with ThreadPoolExecutor(side_by_side) as pool:
+        for future in [pool.submit(run, cell) for cell in cells]:
+            future.result()
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the foot of a table."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, no GPU"
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}, "machine": machine}
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean, and the lowest and highest of the seeds.
+
+    Example:
+        >>> mean_and_spread([0.1, 0.3])
+        '0.200 [0.100, 0.300]'
+    """
+    if not values:
+        return "not run"
+    shown = f"{statistics.mean(values):.{digits}f}"
+    return shown if len(values) == 1 else f"{shown} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

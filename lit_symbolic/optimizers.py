@@ -1,0 +1,99 @@
+"""Muon for the matrices of a network and AdamW for the rest, as one optimizer.
+
+Muon (https://kellerjordan.github.io/posts/muon/) takes matrices only. Lightning's automatic optimisation takes one optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+from transformers import PreTrainedModel
+
+
+class MuonAdamW(Optimizer):
+    """Runs :class:`torch.optim.Muon` on groups with ``muon: True`` and :class:`torch.optim.AdamW` on the others.
+
+    Muon's updates are scaled to the root mean square of AdamW's (https://arxiv.org/abs/2502.16982, equation 4), so that
+    one learning rate serves both.
+
+    Args:
+        groups: Parameter groups with ``params`` and, optionally, ``muon``.
+        lr: Learning rate.
+        betas: Decay of AdamW's moments.
+        momentum: Muon's momentum.
+        weight_decay: Decoupled weight decay.
+
+    Raises:
+        ValueError: If a group with ``muon: True`` holds a parameter that is no matrix.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> optimizer = MuonAdamW([{"params": [layer.weight], "muon": True}, {"params": [layer.bias], "muon": False}], lr=0.1)
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> _ = optimizer.step()
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[dict[str, Any]],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "momentum": momentum, "weight_decay": weight_decay, "muon": False}
+        super().__init__(list(groups), defaults)
+        self._share()
+
+    def _share(self) -> None:
+        """Make the two optimizers work on this one's groups and state."""
+        muon = [group for group in self.param_groups if group["muon"]]
+        rest = [group for group in self.param_groups if not group["muon"]]
+        self._parts: list[Optimizer] = []
+        if muon:
+            self._parts.append(Muon(muon, adjust_lr_fn="match_rms_adamw"))
+        if rest:
+            self._parts.append(AdamW(rest))
+        for part in self._parts:
+            part.state = self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load, and let the two optimizers work on what was loaded."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of both."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
+
+
+def split_for_muon(model: nn.Module, parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Two groups: the matrices inside the network, and embeddings, output head, vectors.
+
+    Args:
+        model: Says which parameters are embeddings or heads.
+        parameters: What to split.
+    """
+    outer: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            outer |= {id(p) for p in module.parameters()}
+        head = module.get_output_embeddings() if isinstance(module, PreTrainedModel) else None
+        if head is not None:
+            outer |= {id(p) for p in head.parameters()}
+    wanted = list(parameters)
+    matrices = [p for p in wanted if p.ndim == 2 and id(p) not in outer]
+    chosen = {id(p) for p in matrices}
+    groups = [{"params": matrices, "muon": True}, {"params": [p for p in wanted if id(p) not in chosen], "muon": False}]
+    return [group for group in groups if group["params"]]
