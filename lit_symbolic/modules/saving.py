@@ -14,8 +14,9 @@ from peft import PeftConfig, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_symbolic.policies.adapters import has_adapters, require_same_adapter
+from lit_symbolic.policies.adapters import belongs_to, has_adapters, require_same_adapter
 from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, load_folder
+from lit_symbolic.policies.reference import REFERENCE_ADAPTER
 
 VOCABULARY = "lit_symbolic_vocabulary"
 
@@ -76,7 +77,7 @@ def load_adapter(model: PreTrainedModel, path: Path) -> None:
         outcome = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
     except (ValueError, RuntimeError) as error:
         raise MisconfigurationException(f"model.init_from: the adapter in {path} does not fit this policy: {error}") from error
-    missing = [key for key in outcome.missing_keys if f".{POLICY_ADAPTER}." in key]
+    missing = [key for key in outcome.missing_keys if belongs_to(key, POLICY_ADAPTER)]
     if missing or outcome.unexpected_keys:
         raise MisconfigurationException(
             f"model.init_from: the adapter in {path} sits on other layers than this policy's "
@@ -127,6 +128,6 @@ def require_trained_weights(module: LightningModule, checkpoint: dict[str, Any])
 
 def _kept_names(module: LightningModule) -> set[str]:
     trained = {name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
-    reference = {name for name, _ in module.named_parameters() if name.startswith("reference.") or ".reference." in name}
+    reference = {name for name, _ in module.named_parameters() if belongs_to(name, REFERENCE_ADAPTER)}
     buffers = {name for name, _ in module.named_buffers(recurse=False)}
     return (trained | reference | buffers) & set(module.state_dict())

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
 from transformers import PreTrainedModel
+
+# What decides how the weights of a LoRA adapter are read; the layers it sits on are seen from its weights.
+MEANING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
 
 def has_adapters(model: nn.Module) -> bool:
@@ -26,7 +31,7 @@ def active_adapter(model: PreTrainedModel, name: str | None) -> Iterator[None]:
     Raises:
         ValueError: If the model has no adapters, or none of that name.
     """
-    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    layers = [module for module in model.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
     if not layers:
         raise ValueError("the model carries no adapters: give policy.lora, or choose a reference or critic that needs none")
     known = getattr(model, "peft_config", {})
@@ -53,6 +58,43 @@ def active_adapter(model: PreTrainedModel, name: str | None) -> Iterator[None]:
         restore_trainable()
 
 
+def train_adapter(model: PreTrainedModel, name: str) -> None:
+    """Freeze all weights but those of adapter ``name``, and hold its low-rank matrices in float32.
+
+    Small updates of bfloat16 weights would be rounded away; PEFT does the same in ``get_peft_model``.
+    """
+    model.requires_grad_(False)
+    for key, parameter in model.named_parameters():
+        if belongs_to(key, name):
+            parameter.requires_grad_(True)
+            if ".lora_" in key:
+                parameter.data = parameter.data.float()
+
+
+def belongs_to(key: str, adapter: str) -> bool:
+    """Whether the weight ``key`` belongs to ``adapter``.
+
+    Example:
+        >>> [belongs_to(key, "default") for key in ("q.lora_A.default.weight", "embed.lora_embedding_A.default", "q.weight")]
+        [True, True, False]
+    """
+    return adapter in key.split(".")
+
+
+def require_same_adapter(saved: PeftConfig, wanted: PeftConfig) -> None:
+    """Refuse weights of one adapter for another in which they would mean something else.
+
+    Raises:
+        ValueError: If rank, scale or kind of update differ.
+    """
+    pairs = {field: (getattr(saved, field, None), getattr(wanted, field, None)) for field in MEANING}
+    differences = [f"{field} is {was} there and {now} here" for field, (was, now) in pairs.items() if was != now]
+    if differences:
+        raise ValueError(
+            f"the saved adapter differs from policy.lora: {'; '.join(differences)}; give policy.lora the saved values"
+        )
+
+
 def clone_adapter(model: PreTrainedModel, source: str, name: str, trainable: bool) -> None:
     """Add adapter ``name`` with the configuration and the weights of ``source``.
 
@@ -69,8 +111,8 @@ def clone_adapter(model: PreTrainedModel, source: str, name: str, trainable: boo
         parameter.requires_grad_(requires_grad)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
-        for key in [k for k in parameters if f".{source}." in k]:
-            copied = parameters[key.replace(f".{source}.", f".{name}.")]
+        for key in [k for k in parameters if belongs_to(k, source)]:
+            copied = parameters[".".join(name if part == source else part for part in key.split("."))]
             # PEFT made it in the base's type; rounded to bfloat16 it would not compute what its source does.
             copied.data = parameters[key].detach().clone()
             copied.requires_grad_(trainable)

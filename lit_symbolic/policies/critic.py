@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lit_symbolic.policies.adapters import active_adapter, clone_adapter
@@ -51,9 +52,19 @@ class Critic(nn.Module):
             if getattr(policy, "is_quantized", False):
                 raise ValueError("critic: own would copy a quantized model, which cannot be trained; use critic: head or adapter")
             self.own = copy.deepcopy(policy)
+            lm_head = self.own.get_output_embeddings()
+            if not any(parameter is self.own.get_input_embeddings().weight for parameter in lm_head.parameters()):
+                # Never run: a trainable weight without a gradient would stop distributed training.
+                lm_head.requires_grad_(False)
 
     def forward(
-        self, policy: PreTrainedModel, policy_hidden: Tensor, prompt_ids: Tensor, prompt_mask: Tensor | None, ids: Tensor, mask: Tensor
+        self,
+        policy: PreTrainedModel,
+        policy_hidden: Tensor,
+        prompt_ids: Tensor,
+        prompt_mask: Tensor | None,
+        ids: Tensor,
+        mask: Tensor,
     ) -> Tensor:
         """Value of the state before each answer token.
 
@@ -76,4 +87,6 @@ class Critic(nn.Module):
         else:
             assert self.own is not None
             hidden = response_hidden(self.own, prompt_ids, prompt_mask, ids, mask)
-        return self.head(hidden.float()).squeeze(-1)
+        # In float32 also under autocast and where the Trainer has cast the whole module to half precision.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return functional.linear(hidden.float(), self.head.weight.float(), self.head.bias.float()).squeeze(-1)

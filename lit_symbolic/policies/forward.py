@@ -32,3 +32,25 @@ def response_hidden(model: PreTrainedModel, prompt_ids: Tensor, prompt_mask: Ten
     trunk = model.get_decoder()
     hidden = trunk(input_ids=fed, use_cache=False, **arguments).last_hidden_state
     return hidden[:, prompt_ids.shape[1] - 1 :]
+
+
+def require_plain_head(model: PreTrainedModel) -> None:
+    """Refuse a model that alters logits after its head: log-probs are computed from hidden states and head alone.
+
+    Raises:
+        ValueError: If the logits of two tokens are not the head's output (soft-capped as in Gemma 2, scaled as in Granite).
+    """
+    words = model.get_input_embeddings().num_embeddings
+    # Not the first word: it is often padding, whose embedding is zero and shows nothing.
+    ids = torch.tensor([[words // 3, words // 2]], device=model.device)
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        whole = model(input_ids=ids, use_cache=False).logits.float()
+        plain = model.get_output_embeddings()(model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state).float()
+    model.train(training)
+    if (whole - plain).abs().max() > 1e-3 * plain.abs().max():
+        raise ValueError(
+            f"{type(model).__name__} alters its logits after the head (soft-capping or scaling), and its log-probs would come out "
+            "wrong here; take a model whose logits are the head's output (Llama, Qwen, Mistral, Phi, OPT …)"
+        )

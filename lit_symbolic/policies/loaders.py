@@ -105,7 +105,9 @@ class Lora:
     def __post_init__(self) -> None:
         taken = {"r", "lora_alpha", "target_modules", "lora_dropout", "bias", "task_type"} & self.options.keys()
         if taken:
-            raise ValueError(f"policy.lora.options must not hold {sorted(taken)}: dropout and bias stay off, the others are fields of policy.lora")
+            raise ValueError(
+                f"policy.lora.options must not hold {sorted(taken)}: dropout and bias stay off, the others are fields of policy.lora"
+            )
 
     def config(self) -> LoraConfig:
         """The PEFT configuration; without dropout (the first probability ratio would not be 1) and bias (a reference could not undo it)."""
@@ -222,9 +224,14 @@ def switch_dropout_off(model: PreTrainedModel) -> None:
     Rates stand in dropout layers, in attributes of other layers, and in configs that are read in each forward pass.
     """
     owners: list[Any] = list(model.modules())
-    configs = [model.config, *(module.config for module in owners if isinstance(getattr(module, "config", None), PretrainedConfig))]
+    configs = [
+        model.config,
+        *(module.config for module in owners if isinstance(getattr(module, "config", None), PretrainedConfig)),
+    ]
     for config in configs:
-        configs.extend(nested for nested in vars(config).values() if isinstance(nested, PretrainedConfig) and nested not in configs)
+        configs.extend(
+            nested for nested in vars(config).values() if isinstance(nested, PretrainedConfig) and nested not in configs
+        )
     for owner in [*owners, *configs]:
         if isinstance(owner, nn.modules.dropout._DropoutNd):
             owner.p = 0.0

@@ -39,7 +39,9 @@ def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     """
     wanted = list(dict.fromkeys(words))
     if not wanted:
-        raise ValueError("the tiny tokenizer needs words: the task's vocabulary() is empty; name another model, or give the task a vocabulary")
+        raise ValueError(
+            "the tiny tokenizer needs words: the task's vocabulary() is empty; name another model, or give the task a vocabulary"
+        )
     for word in wanted:
         if " " in word or not word:
             raise ValueError(f"a word of the tiny tokenizer is not empty and holds no blank, got {word!r}")

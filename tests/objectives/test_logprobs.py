@@ -40,9 +40,7 @@ def test_logprobs_entropies_and_gradients_are_those_of_a_float64_log_softmax(see
         token_logprobs(hidden, head, ids, mask, temperature, chunk),
         reference(hidden, head, ids, mask, temperature),
     ):
-        gradients = torch.autograd.grad(
-            (weights[0] * logprobs + weights[1] * entropy).sum(), [hidden, *head.parameters()]
-        )
+        gradients = torch.autograd.grad((weights[0] * logprobs + weights[1] * entropy).sum(), [hidden, *head.parameters()])
         results.append((logprobs.double(), entropy.double(), *gradients))
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)

@@ -119,9 +119,12 @@ def test_the_policy_loss_is_the_clipped_surrogate_of_a_plain_loop(rows: list[tup
 
 
 @pytest.mark.parametrize(
-    ("change", "advantage", "moves"), [(0.5, 1.0, False), (0.5, -1.0, True), (-0.5, 1.0, True), (-0.5, -1.0, False), (0.0, 1.0, True)]
+    ("change", "advantage", "moves"),
+    [(0.5, 1.0, False), (0.5, -1.0, True), (-0.5, 1.0, True), (-0.5, -1.0, False), (0.0, 1.0, True)],
 )
-def test_only_a_ratio_that_went_too_far_the_profitable_way_loses_its_gradient(change: float, advantage: float, moves: bool) -> None:
+def test_only_a_ratio_that_went_too_far_the_profitable_way_loses_its_gradient(
+    change: float, advantage: float, moves: bool
+) -> None:
     logprob = torch.tensor([change], requires_grad=True)
     policy_loss(logprob, torch.zeros(1), torch.tensor([advantage]), clip=0.2).sum().backward()
     assert logprob.grad is not None

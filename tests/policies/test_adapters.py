@@ -2,8 +2,8 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
 from peft import LoraConfig
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lit_symbolic.policies.adapters import active_adapter, clone_adapter, has_adapters
@@ -14,7 +14,12 @@ IDS = torch.tensor([[5, 6, 7, 8]])
 def base(dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=16
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=16,
     )
     return LlamaForCausalLM(config).to(dtype).requires_grad_(False).eval()
 

@@ -8,8 +8,8 @@ from transformers import (
     LlamaConfig,
     OPTConfig,
     PhiConfig,
-    PreTrainedModel,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen2Config,
 )
 
@@ -17,14 +17,28 @@ from lit_symbolic.policies.forward import response_hidden
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 ANSWERS = [[20, 21], [22, 23, 24, 2], [25]]
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 32}
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 32,
+}
 CONFIGS: list[PretrainedConfig] = [
     LlamaConfig(vocab_size=40, num_key_value_heads=1, **SIZES),
     Qwen2Config(vocab_size=40, num_key_value_heads=1, **SIZES),
     GPTNeoXConfig(vocab_size=40, **SIZES),
     PhiConfig(vocab_size=40, **SIZES),
     GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32),
-    OPTConfig(vocab_size=40, hidden_size=16, word_embed_proj_dim=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=32, max_position_embeddings=32),
+    OPTConfig(
+        vocab_size=40,
+        hidden_size=16,
+        word_embed_proj_dim=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=32,
+        max_position_embeddings=32,
+    ),
 ]
 models = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 
