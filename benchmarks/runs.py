@@ -99,6 +99,12 @@ def curves(folder: Path) -> dict[str, list[float]]:
     return {name: [round(rows[i].get(name, math.nan), 5) for i in sorted(rows)] for name in names}
 
 
+def iteration_seconds(curves: dict[str, list[float]]) -> list[float]:
+    """Seconds of each iteration: sampling, verifying, evaluating and learning, as far as a module has them."""
+    names = ("time/sampling_seconds", "time/verifying_seconds", "time/evaluating_seconds", "time/learning_seconds")
+    return [sum(values) for values in zip(*(curves[name] for name in names if name in curves), strict=True)]
+
+
 def run_cells(cells: Iterable[tuple[Path, Callable[[], dict[str, Any]]]], side_by_side: int) -> None:
     """Run the cells whose files are missing, some side by side, and write each file when its cell is done."""
 

@@ -1,0 +1,180 @@
+"""Does it matter where the reward stands? Six credit schemes from the same starts, at equal rollouts.
+
+    python benchmarks/credit_assignment.py            # runs what is missing, two cells side by side, then writes the table
+    python benchmarks/credit_assignment.py --report   # writes the table from the cells that are there
+
+Each cell (scheme, seed) is a file under ``benchmarks/results/credit_assignment/``. The seeds of one scheme start from
+three different supervised starts; all schemes share them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import statistics
+from typing import Any
+
+from game24 import sft_start
+
+from runs import ROOT, Run, iteration_seconds, mean_and_spread, run_cells, table
+from runs import environment as versions
+
+KL_NATS = 2.0
+RESULTS = ROOT / "benchmarks" / "results" / "credit_assignment"
+FOLDER = ROOT / "runs" / "benchmarks" / "credit_assignment"
+SCHEMES: dict[str, tuple[str, ...]] = {
+    "until_error": (),
+    "boolean": (),
+    "token": (),
+    "token_penalty": (),
+    "token_sum_at_end": (),
+    "token_shuffled": (),
+}
+"""Flags of each arm beyond the shared ones: none, so that only the place of the reward differs."""
+
+
+def cell(scheme: str, seed: int, iterations: int) -> dict[str, Any]:
+    """Train one scheme from one start and evaluate it on the test puzzles."""
+    run = Run(
+        FOLDER / f"{scheme}-seed{seed}",
+        ("configs/game24/ppo_token.yaml",),
+        (
+            *("--reward.scheme", scheme, *SCHEMES[scheme]),
+            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed).checkpoint)),
+            *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "20"),
+        ),
+        threads=1,
+    )
+    trained = run.fit()
+    return {
+        "scheme": scheme,
+        "seed": seed,
+        "iterations": iterations,
+        "command": run.command("fit"),
+        **trained,
+        "test": run.test(),
+    }
+
+
+def report() -> str:
+    """The table and the curves of the cells that are there."""
+    cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    rows, lines = [], []
+    for scheme in SCHEMES:
+        mine = [c for c in cells if c["scheme"] == scheme]
+        if not mine:
+            rows.append((f"`{scheme}`", "not run", *[""] * 7))
+            continue
+        iterations = sorted({c["iterations"] for c in mine})
+        curves = [c["curves"] for c in mine]
+        seconds = [statistics.median(iteration_seconds(curve)) for curve in curves]
+        rows.append(
+            (
+                f"`{scheme}`",
+                ", ".join(str(c["seed"]) for c in mine),
+                "/".join(map(str, iterations)),
+                mean_and_spread([c["test"]["pass@1"] for c in mine]),
+                mean_and_spread([c["test"]["pass@8"] for c in mine]),
+                mean_and_spread([statistics.mean(curve["train/success_rate"][-10:]) for curve in curves]),
+                mean_and_spread([statistics.mean(curve["train/kl"][-10:]) for curve in curves], 1),
+                mean_and_spread([c["test"]["mean_length"] for c in mine], 1),
+                mean_and_spread(seconds, 1),
+            )
+        )
+        for c in mine:
+            at = range(9, len(c["curves"]["train/success_rate"]), 10)
+            points = [
+                f"{i + 1}: {statistics.mean(c['curves']['train/success_rate'][i - 9 : i + 1]):.3f}"
+                f" ({statistics.mean(c['curves']['train/kl'][i - 9 : i + 1]):.1f})"
+                for i in at
+            ]
+            lines.append(f"- `{scheme}`, seed {c['seed']}: " + ", ".join(points))
+    header = (
+        *("scheme", "seeds", "iterations", "held-out pass@1", "pass@8", "training success, last 10", "KL then, nats"),
+        *("mean length", "s per iteration"),
+    )
+    return "\n".join(
+        [
+            "# Where the reward stands: six credit schemes",
+            "",
+            "`python benchmarks/credit_assignment.py`. Mean over seeds, lowest and highest in brackets. Each iteration is 32",
+            "puzzles x 8 answers, one thread, two runs side by side on a shared machine (so seconds vary). Held-out: 300 test",
+            "puzzles x 8 answers at temperature 1. All arms of a seed start from the same supervised policy.",
+            "",
+            table(header, rows),
+            "",
+            *_at_equal_seconds_and_kl(cells),
+            "",
+            "## Learning curves: training success (KL in nats), means over ten iterations",
+            "",
+            *lines,
+            "",
+            f"Versions: {', '.join(f'{k} {v}' for k, v in (cells[0]['environment'] if cells else versions()).items())}.",
+            "",
+        ]
+    )
+
+
+def _at_equal_seconds_and_kl(cells: list[dict[str, Any]]) -> list[str]:
+    """Training success at the seconds that the fastest arm needed for all its iterations, and where the KL first passes 2 nats."""
+    if not cells:
+        return []
+    budget = min(sum(iteration_seconds(c["curves"])) for c in cells)
+    rows = []
+    for scheme in SCHEMES:
+        mine = [c for c in cells if c["scheme"] == scheme]
+        at_seconds, at_kl = [], []
+        for c in mine:
+            success = _trailing(c["curves"]["train/success_rate"])
+            spent = list(itertools.accumulate(iteration_seconds(c["curves"])))
+            at_seconds.append(success[max(0, sum(s <= budget for s in spent) - 1)])
+            kl = _trailing(c["curves"]["train/kl"])
+            passed = next((i for i, value in enumerate(kl) if value > KL_NATS), None)
+            if passed is not None:
+                at_kl.append(success[passed])
+        shown = mean_and_spread(at_kl) + (f" ({len(at_kl)} of {len(mine)} seeds)" if mine else "")
+        rows.append((f"`{scheme}`", mean_and_spread(at_seconds), shown))
+    return [
+        table(
+            ("scheme", f"training success after {budget:.0f} s", f"training success where the KL passes {KL_NATS:g} nats"), rows
+        )
+    ]
+
+
+def _trailing(values: list[float], width: int = 10) -> list[float]:
+    return [statistics.mean(values[max(0, i + 1 - width) : i + 1]) for i in range(len(values))]
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--schemes", nargs="+", choices=list(SCHEMES), default=list(SCHEMES))
+    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--side-by-side", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="write the table only")
+    arguments = parser.parse_args()
+    if not arguments.report:
+        for seed in arguments.seeds:  # one seed of everything first: the table is useful early
+            sft_start(seed).fit()
+            cells = [
+                (RESULTS / f"{scheme}-seed{seed}.json", functools.partial(cell, scheme, seed, arguments.iterations))
+                for scheme in arguments.schemes
+            ]
+            run_cells(cells, arguments.side_by_side)
+            write_report()
+    write_report()
+
+
+def write_report() -> None:
+    """Write the table beside the cells."""
+    path = RESULTS.with_suffix(".md")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(report())
+    print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
