@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save ``checkpoint`` at ``path``, a local file."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f".{target.name}.*"):
-            leftover.unlink(missing_ok=True)
-        handle, beside = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        # One name per target: what a killed run left there is overwritten by the next save, and readable like any file.
+        beside = target.with_name(f".{target.name}.unfinished")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with beside.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, target)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
