@@ -14,11 +14,13 @@ from peft import PeftConfig, set_peft_model_state_dict
 from peft.utils import load_peft_weights
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lit_symbolic.policies.adapters import belongs_to, has_adapters, require_same_adapter
-from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, load_folder
+from lit_symbolic.policies.adapters import belongs_to, has_adapters, meaning_of, require_same_adapter
+from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, TinyLlama, load_folder
 from lit_symbolic.policies.reference import REFERENCE_ADAPTER
+from lit_symbolic.policies.tiny import tiny_tokenizer
 
 VOCABULARY = "lit_symbolic_vocabulary"
+ADAPTER = "lit_symbolic_adapter"
 
 
 def load_start(
@@ -34,6 +36,8 @@ def load_start(
     if path is not None and path.is_dir():
         opened = load_folder(path, policy)
         if opened is not None:
+            if isinstance(policy, TinyLlama):
+                check_vocabulary(tiny_tokenizer(words), {VOCABULARY: vocabulary_of(opened[1])})
             return opened
     model, tokenizer = policy.load(words)
     if path is None:
@@ -53,6 +57,7 @@ def load_start(
             f"model.init_from: {path} is not a Lightning checkpoint of this package ({error})"
         ) from error
     check_vocabulary(tokenizer, checkpoint)
+    check_adapter(model, checkpoint)
     wanted = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     missing = sorted(wanted - set(state))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
@@ -73,8 +78,8 @@ def load_adapter(model: PreTrainedModel, path: Path) -> None:
         MisconfigurationException: If the folder's adapter is of another kind, shape or set of layers.
     """
     try:
-        require_same_adapter(PeftConfig.from_pretrained(str(path)), model.peft_config[POLICY_ADAPTER])
-        outcome = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
+        require_same_adapter(meaning_of(PeftConfig.from_pretrained(str(path))), meaning_of(model.peft_config[POLICY_ADAPTER]))
+        outcome: Any = set_peft_model_state_dict(model, load_peft_weights(str(path), device="cpu"), adapter_name=POLICY_ADAPTER)
     except (ValueError, RuntimeError) as error:
         raise MisconfigurationException(f"model.init_from: the adapter in {path} does not fit this policy: {error}") from error
     missing = [key for key in outcome.missing_keys if belongs_to(key, POLICY_ADAPTER)]
@@ -99,6 +104,20 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, checkpoint: dict[str, A
         )
 
 
+def check_adapter(model: PreTrainedModel, checkpoint: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose LoRA weights would be scaled otherwise here.
+
+    Raises:
+        MisconfigurationException: If the adapters differ.
+    """
+    saved = checkpoint.get(ADAPTER)
+    if saved is not None and has_adapters(model):
+        try:
+            require_same_adapter(saved, meaning_of(model.peft_config[POLICY_ADAPTER]))
+        except ValueError as error:
+            raise MisconfigurationException(f"the checkpoint does not fit this policy: {error}") from error
+
+
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """A fingerprint of all words in the order of their ids."""
     words = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
@@ -110,19 +129,30 @@ def keep_trained_weights(module: LightningModule, checkpoint: dict[str, Any]) ->
     kept = _kept_names(module)
     checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in kept}
     checkpoint[VOCABULARY] = vocabulary_of(module.tokenizer)  # type: ignore[arg-type]
+    if has_adapters(module.model):  # type: ignore[arg-type]
+        checkpoint[ADAPTER] = meaning_of(module.model.peft_config[POLICY_ADAPTER])  # type: ignore[union-attr, index]
 
 
 def require_trained_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Refuse a checkpoint that lacks a trained weight of this module.
+    """Refuse a checkpoint that lacks a trained weight of this module, or holds it in another shape or for another adapter.
 
     Raises:
-        MisconfigurationException: If weights are missing.
+        MisconfigurationException: If weights are missing or differ in shape, or their adapter is scaled otherwise.
     """
+    check_adapter(module.model, checkpoint)  # type: ignore[arg-type]
     missing = sorted(_kept_names(module) - set(checkpoint["state_dict"]))
     if missing:
         raise MisconfigurationException(
             f"the checkpoint lacks {len(missing)} weights of this {type(module).__name__} ({', '.join(missing[:3])} …): it was "
             "written by another module or with other options; to start from its policy alone use --model.init_from"
+        )
+    ours = module.state_dict()
+    wrong = sorted(name for name in _kept_names(module) if checkpoint["state_dict"][name].shape != ours[name].shape)
+    if wrong:
+        name = wrong[0]
+        raise MisconfigurationException(
+            f"{len(wrong)} weights of the checkpoint have another shape than this {type(module).__name__}'s (first {name}: "
+            f"{tuple(checkpoint['state_dict'][name].shape)}, not {tuple(ours[name].shape)}); give the policy that it was trained with"
         )
 
 

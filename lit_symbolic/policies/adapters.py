@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
+from typing import Any
 
 import torch
-from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
@@ -81,14 +82,23 @@ def belongs_to(key: str, adapter: str) -> bool:
     return adapter in key.split(".")
 
 
-def require_same_adapter(saved: PeftConfig, wanted: PeftConfig) -> None:
+def meaning_of(config: object) -> dict[str, Any]:
+    """What decides how an adapter's weights are read, in plain values that a checkpoint can hold."""
+    values = {field: getattr(config, field, None) for field in MEANING}
+    return {field: str(value.value) if isinstance(value, Enum) else value for field, value in values.items()}
+
+
+def require_same_adapter(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse weights of one adapter for another in which they would mean something else.
+
+    Args:
+        saved: :func:`meaning_of` the adapter that the weights were trained in.
+        wanted: :func:`meaning_of` the adapter that they are for.
 
     Raises:
         ValueError: If rank, scale or kind of update differ.
     """
-    pairs = {field: (getattr(saved, field, None), getattr(wanted, field, None)) for field in MEANING}
-    differences = [f"{field} is {was} there and {now} here" for field, (was, now) in pairs.items() if was != now]
+    differences = [f"{field} is {saved[field]} there and {now} here" for field, now in wanted.items() if saved[field] != now]
     if differences:
         raise ValueError(
             f"the saved adapter differs from policy.lora: {'; '.join(differences)}; give policy.lora the saved values"

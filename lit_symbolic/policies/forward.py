@@ -40,7 +40,7 @@ def require_plain_head(model: PreTrainedModel) -> None:
     Raises:
         ValueError: If the logits of two tokens are not the head's output (soft-capped as in Gemma 2, scaled as in Granite).
     """
-    words = model.get_input_embeddings().num_embeddings
+    words = model.config.get_text_config(decoder=True).vocab_size
     # Not the first word: it is often padding, whose embedding is zero and shows nothing.
     ids = torch.tensor([[words // 3, words // 2]], device=model.device)
     training = model.training

@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lit_symbolic.policies.adapters import has_adapters, require_same_adapter, train_adapter
+from lit_symbolic.policies.adapters import has_adapters, meaning_of, require_same_adapter, train_adapter
 from lit_symbolic.policies.forward import require_plain_head
 from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
 from lit_symbolic.seeding import run_seed
@@ -178,7 +178,7 @@ class HuggingFacePolicy(PolicyLoader):
         require_plain_head(model)
         if has_adapters(model):
             if self.lora is not None:
-                require_same_adapter(model.peft_config[POLICY_ADAPTER], self.lora.config())
+                require_same_adapter(meaning_of(model.peft_config[POLICY_ADAPTER]), meaning_of(self.lora.config()))
             train_adapter(model, POLICY_ADAPTER)
         elif self.lora is not None:
             model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)

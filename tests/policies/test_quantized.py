@@ -56,9 +56,10 @@ def test_the_base_is_held_in_four_bits_and_no_float32_copy_of_embeddings_or_head
     assert {m.weight.quant_state.quant_type for m in quantized} == {"nf4"}
     assert all(m.weight.quant_state.nested for m in quantized)
     assert policy.get_input_embeddings().weight.dtype == policy.get_output_embeddings().weight.dtype == torch.bfloat16
-    by_type = {p.dtype for name, p in policy.named_parameters() if ".default." in name}, {
-        p.dtype for name, p in policy.named_parameters() if ".default." not in name
-    }
+    by_type = (
+        {p.dtype for name, p in policy.named_parameters() if ".default." in name},
+        {p.dtype for name, p in policy.named_parameters() if ".default." not in name},
+    )
     assert by_type == ({torch.float32}, {torch.uint8, torch.bfloat16})
     assert {name for name, p in policy.named_parameters() if p.requires_grad} == {
         name for name, _ in policy.named_parameters() if ".default." in name
@@ -90,7 +91,9 @@ def test_gradients_are_those_of_the_dequantized_weights(policy: PreTrainedModel,
     for (name, target), (_, source) in zip(plain.named_modules(), policy.named_modules(), strict=True):
         if isinstance(source, bnb.nn.Linear4bit):
             assert isinstance(target, torch.nn.Linear), name
-            target.weight.data = bnb.functional.dequantize_4bit(source.weight.data, source.weight.quant_state).view_as(target.weight)
+            target.weight.data = bnb.functional.dequantize_4bit(source.weight.data, source.weight.quant_state).view_as(
+                target.weight
+            )
     generator = torch.Generator().manual_seed(1)
     for (name, one), (_, other) in zip(plain.named_parameters(), policy.named_parameters(), strict=True):
         if ".default." in name:
