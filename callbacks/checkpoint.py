@@ -38,9 +38,17 @@ class IterationCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder."""
+        self._choose_folder(trainer)
+        super().setup(trainer, pl_module, stage)
+
+    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
+        """Where ``--ckpt_path last`` looks; Lightning asks before ``setup``, and would otherwise find nothing."""
+        self._choose_folder(trainer)
+        return super()._find_last_checkpoints(trainer)
+
+    def _choose_folder(self, trainer: Trainer) -> None:
         if self.dirpath is None:
             self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
-        super().setup(trainer, pl_module, stage)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last iteration if it has not been."""

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import torch
 from jsonargparse import ActionConfigFile
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -73,6 +75,12 @@ class SymbolicCLI(LightningCLI):
         config = self.config[str(self.subcommand)] if self.subcommand else self.config
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leave the progress bar out where Lightning's own switch says so."""
+        if config.get("enable_progress_bar") is False:
+            callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
+        return super()._instantiate_trainer(config, callbacks)
 
     def instantiate_classes(self) -> None:
         """Build the objects; what their constructors refuse is a fault of the config, told in one line."""

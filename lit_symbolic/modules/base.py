@@ -155,7 +155,7 @@ class SymbolicModule(LightningModule):
         self._loaded: tuple[int, DataLoader[Any]] | None = None
         self._notes: dict[str, float] = defaultdict(float)
         self._metrics = {
-            stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("train", "val", "test", "predict")
+            stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")
         }
 
     # ---------------------------------------------------------------- building

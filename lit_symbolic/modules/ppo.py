@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from lit_symbolic.metrics import diagnostics
+from lit_symbolic.metrics import AnswerMetrics, diagnostics
 from lit_symbolic.modules.base import Evaluation, Optimization, SymbolicModule
 from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
 from lit_symbolic.objectives import ppo
@@ -159,6 +159,7 @@ class PPOModule(SymbolicModule):
             raise ValueError(f"model.temperature must be positive to learn from samples, got {temperature}")
         self.problems = problems
         self.samples = samples
+        self._metrics["train"] = AnswerMetrics(evaluation.pass_at, samples)
         self.epochs = epochs
         self.clip = clip
         self.value_clip = value_clip

@@ -41,6 +41,10 @@ class SampledAnswer:
     loss_mask: tuple[bool, ...]
     ended: bool
 
+    def to(self, *_: object, **__: object) -> SampledAnswer:
+        """Itself: Lightning moves predictions to the CPU, and there are no tensors here."""
+        return self
+
 
 @dataclass(slots=True)
 class Rollouts:

@@ -232,16 +232,16 @@ def draw(logits: Tensor, randoms: Tensor, temperature: float) -> tuple[Tensor, T
         >>> tokens.tolist(), round(logprobs.exp().item(), 2)
         ([1], 0.5)
     """
-    logprobs = (logits / temperature if temperature not in (0.0, 1.0) else logits).log_softmax(dim=-1, dtype=torch.float32)
+    probabilities = (logits / temperature if temperature not in (0.0, 1.0) else logits).softmax(dim=-1, dtype=torch.float32)
     if temperature == 0.0:
-        tokens = logprobs.argmax(dim=-1)
+        tokens = logits.argmax(dim=-1, keepdim=True)
     else:
-        cumulative = logprobs.exp().cumsum(dim=-1)
+        cumulative = probabilities.cumsum(dim=-1)
         total = cumulative[:, -1:]
         # Strictly below the total, so that a word without probability at the end is never reached by rounding.
         target = torch.minimum(randoms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-        tokens = torch.searchsorted(cumulative, target, right=True).squeeze(1)
-    return tokens, logprobs.gather(1, tokens[:, None]).squeeze(1)
+        tokens = torch.searchsorted(cumulative, target, right=True)
+    return tokens.squeeze(1), probabilities.gather(1, tokens).log_().squeeze(1)
 
 
 def left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor | None]:

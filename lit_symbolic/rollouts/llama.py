@@ -1,22 +1,37 @@
 """Decoding for a plain Llama with few, large operations.
 
-On a small model the price of a decode step is the number of operations, not their arithmetic. Against the generic
-forward pass this one multiplies query, key and value weights at once, gate and up at once, folds the norms' gains into
-the weights that follow, and rotates by one complex product. The result is the same to rounding.
+On a small model the price of a decode step is the number of operations and the memory they touch, not their arithmetic.
+Against the generic forward pass this one multiplies query, key and value weights at once, gate and up at once, folds the
+norms' gains and attention's scale into the weights, rotates by one complex product, and attends by two batched matrix
+products. The result is the same to rounding.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlamaForCausalLM, PreTrainedModel
 
+LEAST_GROWTH = 64
+
+
+class _Block(NamedTuple):
+    """Weights of one layer as matrices to multiply with from the right."""
+
+    query_key_value: Tensor
+    output: Tensor
+    up_gate: Tensor
+    down: Tensor
+
 
 class LlamaDecoder:
     """A plain ``LlamaForCausalLM`` behind :class:`lit_symbolic.rollouts.decoders.Decoder`.
 
-    The weights are read, not copied back: make one per sampling call, after the last weight update.
+    The weights are read when it is made: make one per sampling call, after the last weight update. It holds a second copy
+    of the head and of most weights of each layer (about three quarters of them), in float32.
 
     Args:
         model: A model for which :meth:`supports` is true.
@@ -24,131 +39,153 @@ class LlamaDecoder:
 
     @staticmethod
     def supports(model: PreTrainedModel) -> bool:
-        """Whether ``model`` is a float Llama with plain linear layers, default rotary embedding and no biases."""
+        """Whether ``model`` is a float32 Llama of plain linear layers without biases, with the default rotary embedding."""
         if type(model) is not LlamaForCausalLM or torch.is_autocast_enabled(model.device.type):
             return False
         config = model.config
-        plain = all(type(m) is nn.Linear and m.bias is None for m in model.modules() if isinstance(m, nn.Linear))
-        adapted = any("lora" in name for name, _ in model.named_modules())
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        attention = model.model.layers[0].self_attn
         return (
-            plain
-            and not adapted
+            # An adapter adds layers, a quantized layer is of another type.
+            len(linear) == 7 * config.num_hidden_layers + 1
+            and all(type(module) is nn.Linear and module.bias is None for module in linear)
             and model.dtype == torch.float32
             and config.hidden_act == "silu"
             and config.rope_parameters["rope_type"] == "default"
-            and sum(isinstance(m, nn.Linear) for m in model.modules()) == 7 * config.num_hidden_layers + 1
+            and 2 * model.model.rotary_emb.inv_freq.numel() == attention.head_dim
         )
 
     def __init__(self, model: LlamaForCausalLM) -> None:
-        config = model.config
+        config, trunk = model.config, model.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.width = model.model.layers[0].self_attn.head_dim
+        self.width = trunk.layers[0].self_attn.head_dim
         self.eps = config.rms_norm_eps
-        self.embedding = model.model.embed_tokens.weight
-        self.head = model.lm_head.weight * model.model.norm.weight
-        self.frequencies = model.model.rotary_emb.inv_freq.float()
+        self.embedding = trunk.embed_tokens.weight
+        self.head = (model.lm_head.weight * trunk.norm.weight).t()
+        self.frequencies = trunk.rotary_emb.inv_freq.float()
         self.blocks = []
-        for layer in model.model.layers:
+        for layer in trunk.layers:
             attention, mlp = layer.self_attn, layer.mlp
-            query_key = torch.cat([attention.q_proj.weight, attention.k_proj.weight])
             # Llama rotates (i, i + width/2); complex numbers want the two beside each other. Queries and keys are
             # permuted alike, which leaves their products as they are.
+            query_key = torch.cat([attention.q_proj.weight * attention.scaling, attention.k_proj.weight])
             query_key = query_key.view(-1, 2, self.width // 2, query_key.shape[1]).transpose(1, 2).flatten(0, 2)
+            query_key_value = torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight
+            up_gate = torch.cat([mlp.up_proj.weight, mlp.gate_proj.weight]) * layer.post_attention_layernorm.weight
             self.blocks.append(
-                (
-                    torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight,
-                    attention.o_proj.weight.t(),
-                    torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight,
-                    mlp.down_proj.weight.t(),
-                )
+                _Block(query_key_value.t(), attention.o_proj.weight.t(), up_gate.t(), mlp.down_proj.weight.t())
             )
 
     def prefill(self, ids: Tensor, mask: Tensor | None, repeats: int, max_new_tokens: int) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.prefill`."""
         prompts, length = ids.shape
-        rows, capacity = prompts * repeats, length + max_new_tokens
-        self.length = length
-        shape = (len(self.blocks), rows, self.kv_heads, capacity, self.width)
-        self.keys, self.values = self.head.new_empty(shape), self.head.new_empty(shape)
-        positions = torch.arange(capacity, device=ids.device)
-        angles = positions[:, None].float() * self.frequencies
+        self.length, self.longest = length, length + max_new_tokens
+        self.capacity = min(self.longest, length + LEAST_GROWTH)
+        angles = torch.arange(self.longest, device=ids.device)[:, None].float() * self.frequencies
         self.rotations = torch.polar(torch.ones_like(angles), angles)
-        self.mask: Tensor | None = None
+        self.positions: Tensor | None = None
+        self.padding: Tensor | None = None
         attend = None
-        if mask is None:
-            rotation = self.rotations[:length].view(1, length, 1, -1)
-            self.positions = None
-        else:
-            row_positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-            rotation = self.rotations[row_positions][:, :, None]
-            self.positions = (row_positions[:, -1] + 1).repeat_interleave(repeats)
-            self.mask = F.pad(mask, (0, max_new_tokens), value=True).repeat_interleave(repeats, dim=0)[:, None, None]
+        rotation = self.rotations[:length, None]
+        if mask is not None:
+            positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+            rotation = self.rotations[positions][:, :, None]
+            self.positions = (positions[:, -1] + 1).repeat_interleave(repeats)
+            self.padding = ~mask.repeat_interleave(repeats, dim=0)[:, None]
             causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             # A padded query sees itself: a row of -inf would be NaN.
             attend = (causal & mask[:, None, :] | torch.eye(length, dtype=torch.bool, device=ids.device))[:, None]
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
         x = F.embedding(ids, self.embedding).flatten(0, 1)
-        for index, block in enumerate(self.blocks):
-            query, key, value = self._project(x, block[0], rotation, (prompts, length))
-            self.keys[index, :, :, :length] = key.transpose(1, 2).repeat_interleave(repeats, dim=0)
-            self.values[index, :, :, :length] = value.transpose(1, 2).repeat_interleave(repeats, dim=0)
-            mixed = F.scaled_dot_product_attention(
-                query.transpose(1, 2),
-                key.transpose(1, 2),
-                value.transpose(1, 2),
-                attn_mask=attend,
-                is_causal=attend is None,
-                enable_gqa=self.kv_heads != self.heads,
+        for block in self.blocks:
+            query, key, value = self._project(x, block, (prompts, length))
+            query, key, value = (
+                states.transpose(1, 2) for states in (_rotated(query, rotation), _rotated(key, rotation), value)
             )
-            x = self._mix(x, mixed.transpose(1, 2).reshape(prompts * length, -1), block)
+            self.keys.append(self._cache(key, repeats))
+            self.values.append(self._cache(value, repeats))
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=attend, is_causal=attend is None, scale=1.0, enable_gqa=self.kv_heads != self.heads
+            )
+            x = self._rest(x, mixed.transpose(1, 2).reshape(len(x), -1), block)
         return self._logits(x.view(prompts, length, -1)[:, -1])
 
     def step(self, tokens: Tensor) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.step`."""
         rows, at = tokens.shape[0], self.length
+        if at == self.capacity:
+            self._grow()
         self.length += 1
-        if self.positions is None:
-            rotation = self.rotations[at].view(1, 1, 1, -1)
-        else:
-            rotation = self.rotations[self.positions].view(rows, 1, 1, -1)
+        rotation = self.rotations[at]
+        if self.positions is not None:
+            rotation = self.rotations[self.positions][:, None]
             self.positions = self.positions + 1
-        attend = None if self.mask is None else self.mask[..., : self.length]
         x = F.embedding(tokens, self.embedding)
-        for index, block in enumerate(self.blocks):
-            query, key, value = self._project(x, block[0], rotation, (rows, 1))
-            keys, values = self.keys[index, :, :, : self.length], self.values[index, :, :, : self.length]
-            keys[:, :, at] = key[:, 0]
-            values[:, :, at] = value[:, 0]
-            mixed = F.scaled_dot_product_attention(
-                query.transpose(1, 2), keys, values, attn_mask=attend, enable_gqa=self.kv_heads != self.heads
-            )
-            x = self._mix(x, mixed.reshape(rows, -1), block)
+        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
+            query, key, value = self._project(x, block, (rows,))
+            torch.mul(_complex(key), rotation, out=_complex(keys[:, :, at]))
+            values[:, :, at] = value
+            # The cache is read at its full width, empty columns too: reading around gaps costs more than it saves.
+            query = _rotated(query, rotation).view(rows * self.kv_heads, -1, self.width)
+            scores = torch.bmm(query, keys.flatten(0, 1).transpose(1, 2))
+            scores[..., self.length :] = -torch.inf
+            if self.padding is not None:
+                scores.view(rows, self.heads, -1)[..., : self.padding.shape[-1]].masked_fill_(self.padding, -torch.inf)
+            mixed = torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1))
+            x = self._rest(x, mixed.view(rows, -1), block)
         return self._logits(x)
 
     def keep(self, rows: Tensor) -> None:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.keep`."""
-        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
+        for caches in (self.keys, self.values):
+            for index, cache in enumerate(caches):
+                caches[index] = cache.index_select(0, rows)
         if self.positions is not None:
             self.positions = self.positions[rows]
-        if self.mask is not None:
-            self.mask = self.mask[rows]
+        if self.padding is not None:
+            self.padding = self.padding[rows]
 
-    def _project(self, x: Tensor, weight: Tensor, rotation: Tensor, shape: tuple[int, int]) -> tuple[Tensor, ...]:
-        """Queries, keys and values, each of shape (*shape, heads, head width), the first two rotated."""
-        turned = (self.heads + self.kv_heads) * self.width
-        projected = F.linear(self._normed(x), weight)
-        query_key = torch.view_as_complex(projected[:, :turned].view(*shape, self.heads + self.kv_heads, -1, 2))
-        query_key = torch.view_as_real(query_key * rotation).flatten(-2)
-        value = projected[:, turned:].view(*shape, self.kv_heads, self.width)
-        return query_key[..., : self.heads, :], query_key[..., self.heads :, :], value
+    def _cache(self, states: Tensor, repeats: int) -> Tensor:
+        """Room for a layer's keys or values, the prompts' ``states`` (prompts, heads, length, width) written to each sample.
 
-    def _mix(self, x: Tensor, mixed: Tensor, block: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        Zeros, not empty memory: what is never written has the weight 0, but 0 times NaN is NaN.
+        """
+        prompts, heads, length, width = states.shape
+        cache = states.new_zeros(prompts, repeats, heads, self.capacity, width)
+        cache[..., :length, :] = states[:, None]
+        return cache.flatten(0, 1)
+
+    def _grow(self) -> None:
+        """Widen the caches by half: few copies for a long answer, little to read in vain for a short one."""
+        capacity = min(self.longest, self.capacity + max(LEAST_GROWTH, self.capacity // 2))
+        for caches in (self.keys, self.values):
+            for index, cache in enumerate(caches):
+                caches[index] = F.pad(cache, (0, 0, 0, capacity - self.capacity))
+        self.capacity = capacity
+
+    def _project(self, x: Tensor, block: _Block, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Queries, keys and values, not yet rotated, each of shape (*shape, its heads, head width)."""
+        projected = torch.mm(self._normed(x), block.query_key_value).view(*shape, -1, self.width)
+        return projected.split([self.heads, self.kv_heads, self.kv_heads], dim=-2)
+
+    def _rest(self, x: Tensor, mixed: Tensor, block: _Block) -> Tensor:
         """The residual stream after attention's output ``mixed`` and the feed-forward layer, shape as ``x``."""
-        x = torch.addmm(x, mixed, block[1])
-        gate, up = F.linear(self._normed(x), block[2]).chunk(2, dim=-1)
-        return torch.addmm(x, F.silu(gate).mul_(up), block[3])
+        x = torch.addmm(x, mixed, block.output)
+        up_gate = torch.mm(self._normed(x), block.up_gate)
+        # up * sigmoid(gate) * gate, that is up * silu(gate), in one operation less.
+        return torch.addmm(x, F.glu(up_gate).mul_(up_gate.chunk(2, dim=-1)[1]), block.down)
 
     def _normed(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), eps=self.eps)
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)  # F.rms_norm takes twice as long
 
     def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(self._normed(x), self.head)
+        return torch.mm(self._normed(x), self.head)
+
+
+def _complex(states: Tensor) -> Tensor:
+    return torch.view_as_complex(states.unflatten(-1, (-1, 2)))
+
+
+def _rotated(states: Tensor, rotation: Tensor) -> Tensor:
+    return torch.view_as_real(_complex(states) * rotation).flatten(-2)
