@@ -79,7 +79,7 @@ class MuonAdamW(Optimizer):
 
 
 def split_for_muon(model: nn.Module, parameters: Iterable[Tensor]) -> list[dict[str, Any]]:
-    """Two groups: the matrices inside the network, and embeddings, output head, vectors.
+    """Two groups: the matrices inside the network, and embeddings, output head, a critic's head, vectors.
 
     Args:
         model: Says which parameters are embeddings or heads.
@@ -93,7 +93,7 @@ def split_for_muon(model: nn.Module, parameters: Iterable[Tensor]) -> list[dict[
         if head is not None:
             outer |= {id(p) for p in head.parameters()}
     wanted = list(parameters)
-    matrices = [p for p in wanted if p.ndim == 2 and id(p) not in outer]
+    matrices = [p for p in wanted if p.ndim == 2 and min(p.shape) > 1 and id(p) not in outer]
     chosen = {id(p) for p in matrices}
     groups = [{"params": matrices, "muon": True}, {"params": [p for p in wanted if id(p) not in chosen], "muon": False}]
     return [group for group in groups if group["params"]]

@@ -16,6 +16,8 @@ from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches,
 from lit_symbolic.objectives import ppo
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import Critic, CriticKind, PolicyLoader, Reference, ReferenceKind
+from lit_symbolic.policies.adapters import belongs_to
+from lit_symbolic.policies.critic import CRITIC_ADAPTER
 from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.batch import Rollouts
@@ -183,7 +185,7 @@ class PPOModule(SymbolicModule):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Policy and critic, each with its own learning rate."""
         critic = {id(p) for p in self.critic.parameters()}
-        critic |= {id(p) for name, p in self.model.named_parameters() if ".critic." in name}
+        critic |= {id(p) for name, p in self.model.named_parameters() if belongs_to(name, CRITIC_ADAPTER)}
         trained = [p for p in self.parameters() if p.requires_grad]
         policy_group = {"params": [p for p in trained if id(p) not in critic], "name": "policy"}
         critic_group: dict[str, Any] = {"params": [p for p in trained if id(p) in critic], "name": "critic"}
@@ -319,6 +321,9 @@ class PPOModule(SymbolicModule):
         value_errors = ppo.value_loss(values, batch["old_values"], batch["returns"], self.value_clip)
         value_total = (value_errors * loss_mask).sum()
         loss = loss + self.value_coefficient * per_loss_token * value_total
+        if warming_up and self.trainer.world_size > 1:
+            # Several processes wait for each other's gradients, of weights that do not learn yet too.
+            loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         figures = {"value_loss": value_total / loss_mask.sum().clamp(min=1)}
         if not warming_up:
             assert hidden is not None

@@ -128,7 +128,8 @@ class HuggingFacePolicy(PolicyLoader):
         name: Hub name or folder; a PEFT adapter folder is opened with its base model, and its adapter is trained on.
         quantization: ``nf4`` loads the base in 4 bits (NF4, double quantisation) through bitsandbytes.
         lora: Adapters to train; None trains all weights, which a quantized base does not allow.
-        dtype: Type of the weights that are not quantized, and of 4-bit arithmetic.
+        dtype: Type of the weights that are not quantized, and of 4-bit arithmetic; null is bfloat16 under LoRA and
+            float32 where all weights are trained, since small steps would be rounded away in bfloat16.
         attn_implementation: As in transformers; None takes its default.
         gradient_checkpointing: Recompute activations in the backward pass (non-reentrant).
         revision: Hub revision.
@@ -143,7 +144,7 @@ class HuggingFacePolicy(PolicyLoader):
         name: str,
         quantization: Literal["none", "nf4"] = "none",
         lora: Lora | None = None,
-        dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
+        dtype: Literal["float32", "bfloat16", "float16"] | None = None,
         attn_implementation: str | None = None,
         gradient_checkpointing: bool = False,
         revision: str = "main",
@@ -153,7 +154,7 @@ class HuggingFacePolicy(PolicyLoader):
         self.name = name
         self.quantization = quantization
         self.lora = lora
-        self.dtype = dtype
+        self.dtype = dtype or ("float32" if lora is None else "bfloat16")
         self.attn_implementation = attn_implementation
         self.gradient_checkpointing = gradient_checkpointing
         self.revision = revision
