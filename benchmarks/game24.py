@@ -22,7 +22,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "game24"
 FOLDER = ROOT / "runs" / "benchmarks" / "game24"
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
-DEMO_ITERATIONS = 80
+DEMO_ITERATIONS = 100
 RECIPE_ITERATIONS = 300
 ARMS = {
     "sft": "supervised start",

@@ -49,8 +49,8 @@ class VerifierReward(RewardCallback):
 
     Args:
         scheme: How a certificate becomes a reward for every token, see :mod:`lit_symbolic.rewards`.
-        prefix_weight: With ``until_error``: reward for the share of right tokens before the first fault.
-        failure_reward: With ``until_error``: reward on the first wrong token, 0 or -1.
+        prefix_weight: Reward for the share of right tokens before the first fault; read by ``until_error`` alone.
+        failure_reward: Reward on the first wrong token, 0 or -1; read by ``until_error`` alone.
         workers: Verifier processes.
         deadline_seconds: Longest time for one answer; after it the worker is killed and there is no evidence.
         verifier: The tool; None takes the one of the problem's task.
@@ -58,7 +58,7 @@ class VerifierReward(RewardCallback):
         primary: See :class:`RewardCallback`.
 
     Raises:
-        ValueError: If a number is out of its range, or an option is given that the scheme does not read.
+        ValueError: If a number is out of its range.
     """
 
     def __init__(
@@ -73,8 +73,6 @@ class VerifierReward(RewardCallback):
         primary: bool = True,
     ) -> None:
         super().__init__(name, primary)
-        if scheme != "until_error" and (prefix_weight or failure_reward):
-            raise ValueError(f"reward.prefix_weight and reward.failure_reward belong to scheme until_error, not to {scheme}")
         self.scheme: SchemeName = scheme
         self.prefix_weight = prefix_weight
         self.failure_reward = failure_reward

@@ -154,9 +154,7 @@ class SymbolicModule(LightningModule):
         self.validation_samples: list[SampledAnswer] = []
         self._loaded: tuple[int, DataLoader[Any]] | None = None
         self._notes: dict[str, float] = defaultdict(float)
-        self._metrics = {
-            stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")
-        }
+        self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")}
 
     # ---------------------------------------------------------------- building
 

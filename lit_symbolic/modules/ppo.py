@@ -57,7 +57,7 @@ class Advantage:
     Args:
         gamma: Discount per token.
         lam: GAE's lambda.
-        whiten: Bring the advantages of an iteration to mean 0 and deviation 1.
+        whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own.
         whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.
     """
 
@@ -203,6 +203,12 @@ class PPOModule(SymbolicModule):
                     "and failing early would be the cheapest answer; use kl.place: loss"
                 )
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up an adaptive KL coefficient where it stood; a fixed one is this run's own."""
+        super().on_load_checkpoint(checkpoint)
+        if self.kl.target is None:
+            checkpoint["state_dict"]["kl_coefficient"] = self.kl_coefficient.clone()
+
     # ---------------------------------------------------------------- collecting
 
     def collect(self, iteration: int) -> list[dict[str, Tensor]]:
@@ -248,8 +254,10 @@ class PPOModule(SymbolicModule):
         if self.kl.place == "reward":
             rewards = rewards - self.kl_coefficient.float() * kl
         if self.kl.target is not None:
+            ranks = self.trainer.world_size
+            mean = self.trainer.strategy.reduce(kl.sum(dim=1).mean(), reduce_op="mean")
             coefficient = ppo.adapted_coefficient(
-                float(self.kl_coefficient), float(kl.sum(dim=1).mean()), self.kl.target, len(rollouts), self.kl.horizon
+                float(self.kl_coefficient), float(mean), self.kl.target, ranks * len(rollouts), self.kl.horizon
             )
             self.kl_coefficient.fill_(coefficient)
         settings = self.advantage
