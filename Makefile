@@ -20,7 +20,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # The demo: supervised fine-tuning, then PPO with token rewards from where that ended.
 DEMO_DIR ?= runs/demo
 DEMO_SFT ?= --config configs/game24/sft.yaml --trainer.default_root_dir $(DEMO_DIR)/sft
-DEMO_PPO ?= --config configs/game24/ppo_token.yaml --trainer.default_root_dir $(DEMO_DIR)/ppo --model.init_from $(DEMO_DIR)/sft/checkpoints/last.ckpt
+DEMO_PPO ?= --config configs/game24/ppo_token.yaml --trainer.max_epochs 100 --trainer.default_root_dir $(DEMO_DIR)/ppo --model.init_from $(DEMO_DIR)/sft/checkpoints/last.ckpt
 
 .PHONY: help
 help:  ## show this

@@ -46,8 +46,7 @@ class Run:
     def command(self, subcommand: str) -> list[str]:
         """The command line, without the interpreter."""
         configs = [part for config in self.configs for part in ("--config", config)]
-        folder = str(self.folder)
-        places = ["--trainer.default_root_dir", folder, "--trainer.logger.save_dir", folder, "--threads", str(self.threads)]
+        places = ["--trainer.default_root_dir", str(self.folder), "--threads", str(self.threads)]
         return ["train.py", subcommand, *configs, *places, *self.flags]
 
     def fit(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jsonargparse import ActionConfigFile
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lit_symbolic.modules
@@ -77,7 +78,9 @@ class SymbolicCLI(LightningCLI):
             torch.set_num_threads(config.threads)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        """Leave the progress bar out where Lightning's own switch says so."""
+        """Log to files in the run's folder unless told otherwise, and leave the bar out where Lightning's switch says so."""
+        if config.get("logger") in (None, True):
+            config["logger"] = CSVLogger(save_dir=config.get("default_root_dir") or ".", name="logs")
         if config.get("enable_progress_bar") is False:
             callbacks = [c for c in callbacks if not isinstance(c, ProgressBar)]
         return super()._instantiate_trainer(config, callbacks)

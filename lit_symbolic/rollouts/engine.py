@@ -128,7 +128,9 @@ class NativeEngine(RolloutEngine):
             raise ValueError(f"nothing to sample: {len(prompts)} prompts, {samples} samples each")
         for index, prompt in enumerate(prompts):
             if not prompt:
-                raise ValueError(f"prompt {index} is empty: a prompt needs at least one token, the begin-of-sequence token for instance")
+                raise ValueError(
+                    f"prompt {index} is empty: a prompt needs at least one token, the begin-of-sequence token for instance"
+                )
         # Random numbers are drawn for all rows and steps at once: an answer depends neither on when other rows end
         # nor on max_rows.
         randoms = torch.rand(len(prompts) * samples, settings.max_new_tokens, generator=generator)
@@ -143,7 +145,9 @@ class NativeEngine(RolloutEngine):
                 turns = []
                 for first in range(0, len(prompts), per_turn):
                     rows = slice(first * samples, (first + per_turn) * samples)
-                    turn = _Turn(decoder, model.device, settings, eos_ids, pad_id, on_finished, first * samples, self.compact_share)
+                    turn = _Turn(
+                        decoder, model.device, settings, eos_ids, pad_id, on_finished, first * samples, self.compact_share
+                    )
                     turns.append(turn.run(prompts[first : first + per_turn], samples, randoms[rows]))
         finally:
             model.train(was_training)

@@ -23,7 +23,7 @@ class _Block(NamedTuple):
 
     query_key_value: Tensor
     output: Tensor
-    up_gate: Tensor
+    gate_up: Tensor
     down: Tensor
 
 
@@ -71,10 +71,8 @@ class LlamaDecoder:
             query_key = torch.cat([attention.q_proj.weight * attention.scaling, attention.k_proj.weight])
             query_key = query_key.view(-1, 2, self.width // 2, query_key.shape[1]).transpose(1, 2).flatten(0, 2)
             query_key_value = torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight
-            up_gate = torch.cat([mlp.up_proj.weight, mlp.gate_proj.weight]) * layer.post_attention_layernorm.weight
-            self.blocks.append(
-                _Block(query_key_value.t(), attention.o_proj.weight.t(), up_gate.t(), mlp.down_proj.weight.t())
-            )
+            gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
+            self.blocks.append(_Block(query_key_value.t(), attention.o_proj.weight.t(), gate_up.t(), mlp.down_proj.weight.t()))
 
     def prefill(self, ids: Tensor, mask: Tensor | None, repeats: int, max_new_tokens: int) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.prefill`."""
@@ -100,9 +98,7 @@ class LlamaDecoder:
         x = F.embedding(ids, self.embedding).flatten(0, 1)
         for block in self.blocks:
             query, key, value = self._project(x, block, (prompts, length))
-            query, key, value = (
-                states.transpose(1, 2) for states in (_rotated(query, rotation), _rotated(key, rotation), value)
-            )
+            query, key, value = (states.transpose(1, 2) for states in (_rotated(query, rotation), _rotated(key, rotation), value))
             self.keys.append(self._cache(key, repeats))
             self.values.append(self._cache(value, repeats))
             mixed = F.scaled_dot_product_attention(
@@ -124,7 +120,7 @@ class LlamaDecoder:
         x = F.embedding(tokens, self.embedding)
         for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
             query, key, value = self._project(x, block, (rows,))
-            torch.mul(_complex(key), rotation, out=_complex(keys[:, :, at]))
+            keys[:, :, at] = _rotated(key, rotation)
             values[:, :, at] = value
             # The cache is read at its full width, empty columns too: reading around gaps costs more than it saves.
             query = _rotated(query, rotation).view(rows * self.kv_heads, -1, self.width)
@@ -172,9 +168,8 @@ class LlamaDecoder:
     def _rest(self, x: Tensor, mixed: Tensor, block: _Block) -> Tensor:
         """The residual stream after attention's output ``mixed`` and the feed-forward layer, shape as ``x``."""
         x = torch.addmm(x, mixed, block.output)
-        up_gate = torch.mm(self._normed(x), block.up_gate)
-        # up * sigmoid(gate) * gate, that is up * silu(gate), in one operation less.
-        return torch.addmm(x, F.glu(up_gate).mul_(up_gate.chunk(2, dim=-1)[1]), block.down)
+        gate, up = torch.mm(self._normed(x), block.gate_up).chunk(2, dim=-1)
+        return torch.addmm(x, F.silu(gate).mul_(up), block.down)
 
     def _normed(self, x: Tensor) -> Tensor:
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)  # F.rms_norm takes twice as long
@@ -183,9 +178,5 @@ class LlamaDecoder:
         return torch.mm(self._normed(x), self.head)
 
 
-def _complex(states: Tensor) -> Tensor:
-    return torch.view_as_complex(states.unflatten(-1, (-1, 2)))
-
-
 def _rotated(states: Tensor, rotation: Tensor) -> Tensor:
-    return torch.view_as_real(_complex(states) * rotation).flatten(-2)
+    return torch.view_as_real(torch.view_as_complex(states.unflatten(-1, (-1, 2))) * rotation).flatten(-2)
