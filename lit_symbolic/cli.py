@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from jsonargparse import ActionConfigFile
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -71,6 +74,15 @@ class SymbolicCLI(LightningCLI):
             "--threads", type=int | None, default=None, help="CPU threads of torch; null takes torch's own choice."
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Refuse configs of different modules: laid over each other, keys that only one of them has would be dropped silently."""
+        given = list(sys.argv[1:] if args is None else args)
+        modules = modules_named(given)
+        if len(set(modules.values())) > 1:
+            described = ", ".join(f"{place} is for {name}" for place, name in modules.items())
+            fail(f"these do not go together: {described}; give the configs of one module", code=2)
+        super().parse_arguments(parser, args)
+
     def before_instantiate_classes(self) -> None:
         """Set torch's threads before anything computes."""
         config = self.config[str(self.subcommand)] if self.subcommand else self.config
@@ -115,6 +127,26 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
         )
     except (MisconfigurationException, FileNotFoundError) as error:
         fail(concise(str(error)), code=1)
+
+
+def modules_named(args: list[str]) -> dict[str, str]:
+    """The module class that each config file and each ``--model`` of a command line names, by where it does.
+
+    Example:
+        >>> modules_named(["fit", "--model", "lit_symbolic.modules.SFTModule", "--model.class_path=PPOModule"])
+        {'--model': 'SFTModule', '--model.class_path': 'PPOModule'}
+    """
+    pairs = [arg.split("=", 1) if "=" in arg else [arg, following] for arg, following in zip(args, [*args[1:], ""], strict=True)]
+    named: dict[str, str] = {}
+    for option, value in pairs:
+        if option in ("--model", "--model.class_path") and not value.lstrip().startswith("{"):
+            named[option] = value.rsplit(".", 1)[-1]
+        elif option in ("-c", "--config") and Path(value).is_file():
+            with contextlib.suppress(yaml.YAMLError, AttributeError, UnicodeDecodeError):
+                class_path = (yaml.safe_load(Path(value).read_text()).get("model") or {}).get("class_path")
+                if class_path:
+                    named[value] = str(class_path).rsplit(".", 1)[-1]
+    return named
 
 
 def concise(message: str) -> str:

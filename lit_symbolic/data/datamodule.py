@@ -42,6 +42,17 @@ class SymbolicDataModule(LightningDataModule):
         self.validation_limit = validation_limit
         self.test_limit = test_limit
 
+    def setup(self, stage: str) -> None:
+        """Make the splits, so that settings that allow none are told before anything runs.
+
+        Raises:
+            MisconfigurationException: If the task's settings give no splits.
+        """
+        try:
+            self.task.problems("train")
+        except (ValueError, OSError) as error:
+            raise MisconfigurationException(f"data.task: {error}") from error
+
     def train_dataloader(self) -> Any:
         """The module's own loader for this iteration: what is trained on is collected, not read."""
         module: Any = self.trainer.lightning_module if self.trainer is not None else None

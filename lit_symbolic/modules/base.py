@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,7 +23,13 @@ from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.metrics import AnswerMetrics
-from lit_symbolic.modules.saving import check_vocabulary, keep_trained_weights, load_start, require_trained_weights
+from lit_symbolic.modules.saving import (
+    check_vocabulary,
+    keep_trained_weights,
+    load_start,
+    refuse_foreign_weights,
+    require_trained_weights,
+)
 from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.rewards import CombinationRule, combine, left_out
@@ -162,10 +169,12 @@ class SymbolicModule(LightningModule):
         """Load the policy and, where given, the weights to start from."""
         if hasattr(self, "model"):
             return
-        loaded = load_start(self.policy, self.init_from, self.task.vocabulary())
-        self.model, self.tokenizer = loaded
-        self.model.train()
-        self.build_heads()
+        try:
+            self.model, self.tokenizer = load_start(self.policy, self.init_from, self.task.vocabulary())
+            self.model.train()
+            self.build_heads()
+        except ValueError as error:
+            raise MisconfigurationException(str(error)) from error
 
     def build_heads(self) -> None:
         """Add what a subclass needs beside the policy; called once, after warm start."""
@@ -351,7 +360,7 @@ class SymbolicModule(LightningModule):
             ids = self.tokenizer(problem.prompt)["input_ids"]
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         if longest is not None and len(ids) + max_new_tokens > longest:
-            raise ValueError(
+            raise MisconfigurationException(
                 f"the prompt of problem {problem.id!r} has {len(ids)} tokens and the answer may have {max_new_tokens}, "
                 f"more than the model's {longest} positions; lower model.max_new_tokens or take a model with a longer context"
             )
@@ -424,6 +433,8 @@ class SymbolicModule(LightningModule):
         """Check that the checkpoint fits: non-strict loading would hide what is missing."""
         check_vocabulary(self.tokenizer, checkpoint)
         require_trained_weights(self, checkpoint)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            refuse_foreign_weights(self, checkpoint)
 
     # ---------------------------------------------------------------- telling
 

@@ -156,6 +156,20 @@ def require_trained_weights(module: LightningModule, checkpoint: dict[str, Any])
         )
 
 
+def refuse_foreign_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    """Refuse to go on training from a checkpoint of a larger module: its optimizer would not fit either.
+
+    Raises:
+        MisconfigurationException: If the checkpoint holds weights that this module does not have.
+    """
+    foreign = sorted(set(checkpoint["state_dict"]) - set(module.state_dict()))
+    if foreign:
+        raise MisconfigurationException(
+            f"the checkpoint holds {len(foreign)} weights that this {type(module).__name__} does not have ({', '.join(foreign[:3])} "
+            "…): it was written by another module or with other options; to start from its policy alone use --model.init_from"
+        )
+
+
 def _kept_names(module: LightningModule) -> set[str]:
     trained = {name for name, parameter in module.named_parameters(remove_duplicate=False) if parameter.requires_grad}
     reference = {name for name, _ in module.named_parameters() if belongs_to(name, REFERENCE_ADAPTER)}

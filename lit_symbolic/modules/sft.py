@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lit_symbolic.modules.base import Evaluation, Optimization, SymbolicModule
@@ -79,7 +80,7 @@ class SFTModule(SymbolicModule):
                 text = self.task.demonstration(problem, rng)
                 ids = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], eos]
                 if len(ids) > self.sampling.max_new_tokens:
-                    raise ValueError(
+                    raise MisconfigurationException(
                         f"a demonstration for problem {problem.id!r} has {len(ids)} tokens, more than "
                         f"model.max_new_tokens = {self.sampling.max_new_tokens}; raise it, or no answer could ever end"
                     )

@@ -113,7 +113,9 @@ def clone_adapter(model: PreTrainedModel, source: str, name: str, trainable: boo
     """
     configs = getattr(model, "peft_config", {})
     if source not in configs:
-        raise ValueError(f"no adapter {source!r} to copy; the model has {sorted(configs) or 'no adapters'}")
+        raise ValueError(
+            f"a second adapter needs a policy with adapters: give policy.lora (no adapter {source!r}; there are {sorted(configs) or 'none'})"
+        )
     wanted = {p: p.requires_grad for p in model.parameters()}
     model.add_adapter(copy.deepcopy(configs[source]), adapter_name=name)
     model.set_adapter(source)
