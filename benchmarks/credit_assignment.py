@@ -14,16 +14,15 @@ import functools
 import itertools
 import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 from game24 import sft_start
 
-from runs import ROOT, Run, iteration_seconds, mean_and_spread, run_cells, table
+from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, table
 from runs import environment as versions
 
 KL_NATS = 2.0
-RESULTS = ROOT / "benchmarks" / "results" / "credit_assignment"
-FOLDER = ROOT / "runs" / "benchmarks" / "credit_assignment"
 SCHEMES: dict[str, tuple[str, ...]] = {
     "until_error_share": ("--reward.scheme", "until_error", "--reward.prefix_weight", "0.5"),
     "until_error": ("--reward.scheme", "until_error", "--reward.prefix_weight", "0"),
@@ -36,15 +35,17 @@ SCHEMES: dict[str, tuple[str, ...]] = {
 """Flags of each arm: only the place of the reward differs. The first also pays half a point for the share of right tokens."""
 
 
-def cell(scheme: str, seed: int, iterations: int) -> dict[str, Any]:
+def cell(scale: Scale, scheme: str, seed: int, iterations: int) -> dict[str, Any]:
     """Train one scheme from one start and evaluate it on the test puzzles."""
     run = Run(
-        FOLDER / f"{scheme}-seed{seed}",
+        scale.folder / f"{scheme}-seed{seed}",
         ("configs/game24/ppo_token.yaml",),
         (
             *SCHEMES[scheme],
-            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed).checkpoint)),
+            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed, scale).checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "20"),
+            *scale.flags,
+            *scale.ppo,
         ),
         threads=1,
     )
@@ -59,9 +60,9 @@ def cell(scheme: str, seed: int, iterations: int) -> dict[str, Any]:
     }
 
 
-def report() -> str:
+def report(scale: Scale) -> str:
     """The table and the curves of the cells that are there."""
-    cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    cells = [json.loads(path.read_text()) for path in sorted(scale.results.glob("*.json"))]
     rows, lines = [], []
     for scheme in SCHEMES:
         mine = [c for c in cells if c["scheme"] == scheme]
@@ -157,25 +158,24 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--side-by-side", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="write the table only")
+    parser.add_argument("--quick", type=Path, help="a folder: run a very small version there, to see that all of it works")
     arguments = parser.parse_args()
-    if not arguments.report:
-        for seed in arguments.seeds:  # one seed of everything first: the table is useful early
-            sft_start(seed).fit()
-            cells = [
-                (RESULTS / f"{scheme}-seed{seed}.json", functools.partial(cell, scheme, seed, arguments.iterations))
-                for scheme in arguments.schemes
-            ]
-            run_cells(cells, arguments.side_by_side)
-            write_report()
-    write_report()
+    scale = Scale.of("credit_assignment", arguments.quick)
+    for seed in [] if arguments.report else arguments.seeds:  # one seed of everything first: the table is useful early
+        sft_start(seed, scale).fit()
+        cells = [
+            (scale.results / f"{scheme}-seed{seed}.json", functools.partial(cell, scale, scheme, seed, arguments.iterations))
+            for scheme in arguments.schemes
+        ]
+        run_cells(cells, arguments.side_by_side)
+        write_report(scale)
+    write_report(scale)
 
 
-def write_report() -> None:
+def write_report(scale: Scale) -> None:
     """Write the table beside the cells."""
-    path = RESULTS.with_suffix(".md")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(report())
-    print(path.relative_to(ROOT))
+    scale.results.mkdir(parents=True, exist_ok=True)
+    scale.results.with_suffix(".md").write_text(report(scale))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runs import ROOT, Run, environment, iteration_seconds, mean_and_spread, run_cells, table
+from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, run_cells, table
 
-RESULTS = ROOT / "benchmarks" / "results" / "game24"
-FOLDER = ROOT / "runs" / "benchmarks" / "game24"
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
 DEMO_ITERATIONS = 100
@@ -33,52 +31,56 @@ ARMS = {
 }
 
 
-def sft_start(seed: int, threads: int = 1) -> Run:
+def sft_start(seed: int, scale: Scale, threads: int = 1) -> Run:
     """The supervised start of one seed, shared by all arms and benchmarks."""
-    return Run(FOLDER / f"start-seed{seed}", SFT, ("--seed_everything", str(seed)), threads)
+    folder = scale.folder.parent / "starts" / f"seed{seed}"
+    return Run(folder, SFT, ("--seed_everything", str(seed), *scale.flags, *scale.sft), threads)
 
 
-def sft_cell(seed: int) -> dict[str, Any]:
+def sft_cell(scale: Scale, seed: int) -> dict[str, Any]:
     """The supervised start, evaluated on the test puzzles."""
-    run = sft_start(seed)
+    run = sft_start(seed, scale)
     return {"arm": "sft", "seed": seed, "command": run.command("fit"), **run.fit(), "test": run.test()}
 
 
-def ppo_cell(arm: str, seed: int, iterations: int) -> dict[str, Any]:
+def ppo_cell(scale: Scale, arm: str, seed: int, iterations: int) -> dict[str, Any]:
     """PPO with token rewards from the start of this seed."""
     run = Run(
-        FOLDER / f"{arm}-seed{seed}",
+        scale.folder / f"{arm}-seed{seed}",
         PPO,
         (
-            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed).checkpoint)),
+            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed, scale).checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "20"),
+            *scale.flags,
+            *scale.ppo,
         ),
         threads=1,
     )
     return {"arm": arm, "seed": seed, "iterations": iterations, "command": run.command("fit"), **run.fit(), "test": run.test()}
 
 
-def continued_cell(arm: str, seed: int, like: Path) -> dict[str, Any]:
+def continued_cell(scale: Scale, arm: str, seed: int, like: str) -> dict[str, Any]:
     """Supervised fine-tuning continued from the same start for as many seconds as the arm ``like`` took."""
-    seconds = sum(iteration_seconds(json.loads(like.read_text())["curves"]))
-    start = sft_start(seed)
+    seconds = sum(iteration_seconds(json.loads((scale.results / f"{like}-seed{seed}.json").read_text())["curves"]))
+    start = sft_start(seed, scale)
     each = statistics.median(iteration_seconds(start.fit()["curves"]))
     iterations = max(1, round(seconds / each))
     run = Run(
-        FOLDER / f"{arm}-seed{seed}",
+        scale.folder / f"{arm}-seed{seed}",
         SFT,
         (
             *("--seed_everything", str(seed + 1000), "--model.init_from", str(start.checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", str(iterations)),
+            *scale.flags,
         ),
         threads=1,
     )
     return {"arm": arm, "seed": seed, "iterations": iterations, "command": run.command("fit"), **run.fit(), "test": run.test()}
 
 
-def report() -> str:
+def report(scale: Scale) -> str:
     """The table of the cells that are there."""
-    cells = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    cells = [json.loads(path.read_text()) for path in sorted(scale.results.glob("*.json"))]
     starts = {c["seed"]: c["test"]["pass@1"] for c in cells if c["arm"] == "sft"}
     rows = []
     for arm, label in ARMS.items():
@@ -121,22 +123,29 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--side-by-side", type=int, default=2)
+    parser.add_argument("--quick", type=Path, help="a folder: run a very small version there, to see that all of it works")
     parser.add_argument("--report", action="store_true", help="write the table only")
     arguments = parser.parse_args()
+    scale = Scale.of("game24", arguments.quick)
+    demo, recipe = (DEMO_ITERATIONS, RECIPE_ITERATIONS) if arguments.quick is None else (2, 3)
     work = {
-        "sft": sft_cell,
-        "demo": lambda seed: ppo_cell("demo", seed, DEMO_ITERATIONS),
-        "recipe": lambda seed: ppo_cell("recipe", seed, RECIPE_ITERATIONS),
-        "continued": lambda seed: continued_cell("continued", seed, RESULTS / f"demo-seed{seed}.json"),
-        "continued_recipe": lambda seed: continued_cell("continued_recipe", seed, RESULTS / f"recipe-seed{seed}.json"),
+        "sft": lambda seed: sft_cell(scale, seed),
+        "demo": lambda seed: ppo_cell(scale, "demo", seed, demo),
+        "recipe": lambda seed: ppo_cell(scale, "recipe", seed, recipe),
+        "continued": lambda seed: continued_cell(scale, "continued", seed, "demo"),
+        "continued_recipe": lambda seed: continued_cell(scale, "continued_recipe", seed, "recipe"),
     }
-    if not arguments.report:
-        for arm in (arm for arm in ARMS if arm in arguments.arms):
-            cells = [(RESULTS / f"{arm}-seed{seed}.json", functools.partial(work[arm], seed)) for seed in arguments.seeds]
-            run_cells(cells, arguments.side_by_side)
-            RESULTS.with_suffix(".md").write_text(report())
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    RESULTS.with_suffix(".md").write_text(report())
+    for arm in (arm for arm in ARMS if arm in arguments.arms and not arguments.report):
+        cells = [(scale.results / f"{arm}-seed{seed}.json", functools.partial(work[arm], seed)) for seed in arguments.seeds]
+        run_cells(cells, arguments.side_by_side)
+        write_report(scale)
+    write_report(scale)
+
+
+def write_report(scale: Scale) -> None:
+    """Write the table beside the cells."""
+    scale.results.mkdir(parents=True, exist_ok=True)
+    scale.results.with_suffix(".md").write_text(report(scale))
 
 
 if __name__ == "__main__":

@@ -78,6 +78,40 @@ class Run:
             raise RuntimeError(f"{' '.join(command)} ended with {code.returncode}:\n{tail}")
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Where a benchmark works and how large it is.
+
+    Args:
+        results: Folder of the finished cells; the table stands beside it.
+        folder: Folder of the runs.
+        flags: Flags of every run.
+        sft: Flags of supervised runs.
+        ppo: Flags of PPO runs.
+    """
+
+    results: Path
+    folder: Path
+    flags: tuple[str, ...] = ()
+    sft: tuple[str, ...] = ()
+    ppo: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, quick: Path | None) -> Scale:
+        """The committed results of benchmark ``name``; or, under a folder ``quick``, a few seconds' worth of it."""
+        if quick is None:
+            return cls(ROOT / "benchmarks" / "results" / name, ROOT / "runs" / "benchmarks" / name)
+        small = ("--model.policy.hidden_size", "16", "--model.policy.layers", "1", "--model.policy.heads", "2")
+        few = ("--data.test_limit", "2", "--data.validation_limit", "2")
+        return cls(
+            quick / "results" / name,
+            quick / "runs" / name,
+            flags=(*small, *few, "--model.policy.intermediate_size", "16"),
+            sft=("--model.demonstrations", "64", "--trainer.max_epochs", "1"),
+            ppo=("--model.problems", "2", "--model.samples", "2"),
+        )
+
+
 def metric_files(folder: Path) -> list[Path]:
     """The CSV logger's files under a run's folder, oldest first."""
     return sorted(folder.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime)

@@ -26,7 +26,7 @@ from lit_symbolic.modules import Advantage, Evaluation, Optimization, PPOModule
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks.game24 import Game24
-from runs import ROOT, environment, mean_and_spread, table
+from runs import ROOT, Scale, environment, mean_and_spread, table
 
 RESULT = ROOT / "benchmarks" / "results" / "verification.md"
 
@@ -100,7 +100,7 @@ def main() -> None:
     arguments = parser.parse_args()
     init_from = None
     if not arguments.from_scratch:
-        start = sft_start(0)
+        start = sft_start(0, Scale.of("game24", None))
         start.fit()
         init_from = str(start.checkpoint)
     rows = measure(init_from, arguments.iterations, arguments.threads)

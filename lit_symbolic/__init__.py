@@ -4,4 +4,9 @@ This package imports nothing heavy by itself: verifier workers import :mod:`lit_
 :mod:`lit_symbolic.tasks` alone and never see torch.
 """
 
+import logging
+
 __version__ = "0.1.0"
+
+# On import, bitsandbytes asks for an optional package at every start; its own kernels serve.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

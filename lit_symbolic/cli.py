@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,6 +25,7 @@ import lit_symbolic.policies
 import lit_symbolic.rollouts.engine
 import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
+from callbacks.export import ModelExport
 from callbacks.progress import IterationProgressBar
 from callbacks.report import HtmlReport
 from callbacks.reward import VerifierReward
@@ -43,6 +46,15 @@ TRAINER_DEFAULTS = {
 }
 
 NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Given value|Expected a <class 'NoneType'>")
+
+
+# Said at every start, of what is meant to be so here, or of things that nobody asked for.
+NOT_NEWS = (
+    r".*isinstance\(treespec, LeafSpec\)",
+    r".*You have overridden `transfer_batch_to_device`",
+    r".*module\(s\) in eval mode at the start of training",
+    r".*does not have many workers which may be a bottleneck",
+)
 
 
 class OneLineParser(LightningArgumentParser):
@@ -68,6 +80,7 @@ class SymbolicCLI(LightningCLI):
         """Callbacks that every run has, each with a key of its own."""
         parser.add_lightning_class_args(VerifierReward, "reward")
         parser.add_lightning_class_args(IterationCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelExport, "export")
         parser.add_lightning_class_args(HtmlReport, "report")
         parser.add_lightning_class_args(IterationProgressBar, "progress")
         parser.add_argument(
@@ -112,6 +125,9 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
         args: Arguments in place of ``sys.argv[1:]``.
     """
     os.environ.setdefault("WANDB_MODE", "offline")
+    for message in NOT_NEWS:
+        warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
     try:
         return SymbolicCLI(
             SymbolicModule,
