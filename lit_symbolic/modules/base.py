@@ -7,9 +7,8 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -30,6 +29,7 @@ from lit_symbolic.modules.saving import (
     refuse_foreign_weights,
     require_trained_weights,
 )
+from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.rewards import CombinationRule, combine, left_out
@@ -39,72 +39,6 @@ from lit_symbolic.rollouts.engine import NativeEngine, RolloutEngine, SamplingSe
 from lit_symbolic.seeding import generator_for, run_seed, seed_globals
 from lit_symbolic.tasks import Task
 from lit_symbolic.verifiers import Verifier
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How validation, test and predict sample.
-
-    Args:
-        samples: Answers per problem.
-        temperature: Sampling temperature; 0 is greedy, for which one sample suffices.
-        pass_at: Values of k for which pass@k is reported; those above ``samples`` are left out.
-
-    Raises:
-        ValueError: If ``samples`` is not positive.
-    """
-
-    samples: int = 8
-    temperature: float = 1.0
-    pass_at: tuple[int, ...] = (1, 8)
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"evaluation.samples must be at least 1, got {self.samples}")
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """Optimizer and its schedule, which goes by iterations.
-
-    Args:
-        learning_rate: Highest learning rate.
-        optimizer: ``adamw``, or ``muon``: Muon for the matrices inside the network, AdamW for the rest, at one rate.
-        weight_decay: Decoupled weight decay.
-        betas: Decay of the two moments.
-        warmup_iterations: Iterations over which the rate rises linearly from 0.
-        schedule: Course after that: constant, or falling to 0 at ``trainer.max_epochs``.
-
-    Raises:
-        ValueError: If a number is negative.
-    """
-
-    learning_rate: float = 1e-4
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup_iterations: int = 0
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.warmup_iterations < 0:
-            raise ValueError("learning_rate must be positive, weight_decay and warmup_iterations not negative")
-
-    def factor(self, iteration: int, iterations: int) -> float:
-        """Share of the highest rate in iteration ``iteration`` of ``iterations``.
-
-        Example:
-            >>> [Optimization(warmup_iterations=2, schedule="linear").factor(i, 6) for i in (0, 1, 4)]
-            [0.5, 1.0, 0.5]
-        """
-        if iteration < self.warmup_iterations:
-            return (iteration + 1) / self.warmup_iterations
-        done = (iteration - self.warmup_iterations) / max(1, iterations - self.warmup_iterations)
-        if self.schedule == "linear":
-            return 1.0 - done
-        if self.schedule == "cosine":
-            return 0.5 * (1.0 + float(torch.cos(torch.tensor(done * torch.pi))))
-        return 1.0
 
 
 class SymbolicModule(LightningModule):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,8 +10,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lit_symbolic.metrics import AnswerMetrics, diagnostics
-from lit_symbolic.modules.base import Evaluation, Optimization, SymbolicModule
+from lit_symbolic.modules.base import SymbolicModule
 from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.modules.settings import KL, Advantage, Evaluation, Optimization
 from lit_symbolic.objectives import ppo
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import Critic, CriticKind, PolicyLoader, Reference, ReferenceKind
@@ -23,48 +23,6 @@ from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.batch import Rollouts
 from lit_symbolic.rollouts.engine import RolloutEngine
 from lit_symbolic.seeding import generator_for, run_seed, seed_for
-
-
-@dataclass(frozen=True)
-class KL:
-    """How far the policy may go from its reference.
-
-    Args:
-        place: ``loss`` adds k2 over all sampled tokens to the loss; ``reward`` takes k1 off each token's reward, which
-            is right only where every scheme pays it over the whole answer.
-        coefficient: Its weight, or its first weight if it adapts.
-        target: KL per answer in nats that an adaptive coefficient steers to; None keeps it fixed.
-        horizon: Answers over which the coefficient adapts.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    place: Literal["loss", "reward"] = "loss"
-    coefficient: float = 0.05
-    target: float | None = None
-    horizon: int = 10_000
-
-    def __post_init__(self) -> None:
-        if self.coefficient < 0 or self.horizon < 1 or (self.target is not None and self.target <= 0):
-            raise ValueError("kl.coefficient must not be negative, kl.horizon at least 1, kl.target positive or null")
-
-
-@dataclass(frozen=True)
-class Advantage:
-    """How rewards become advantages.
-
-    Args:
-        gamma: Discount per token.
-        lam: GAE's lambda.
-        whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own.
-        whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.
-    """
-
-    gamma: float = 1.0
-    lam: float = 1.0
-    whiten: bool = True
-    whiten_floor: float = 0.1
 
 
 class PPOModule(SymbolicModule):

@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from lit_symbolic.modules.base import Evaluation, Optimization, SymbolicModule
+from lit_symbolic.modules.base import SymbolicModule
 from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.policies.forward import response_hidden

@@ -1,0 +1,115 @@
+"""What a recipe decides, as typed groups of settings: each field is a flag and a YAML key."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How validation, test and predict sample.
+
+    Args:
+        samples: Answers per problem.
+        temperature: Sampling temperature; 0 is greedy, for which one sample suffices.
+        pass_at: Values of k for which pass@k is reported; those above ``samples`` are left out.
+
+    Raises:
+        ValueError: If ``samples`` is not positive.
+    """
+
+    samples: int = 8
+    temperature: float = 1.0
+    pass_at: tuple[int, ...] = (1, 8)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"evaluation.samples must be at least 1, got {self.samples}")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Optimizer and its schedule, which goes by iterations.
+
+    Args:
+        learning_rate: Highest learning rate.
+        optimizer: ``adamw``, or ``muon``: Muon for the matrices inside the network, AdamW for the rest, at one rate.
+        weight_decay: Decoupled weight decay.
+        betas: Decay of the two moments.
+        warmup_iterations: Iterations over which the rate rises linearly from 0.
+        schedule: Course after that: constant, or falling to 0 at ``trainer.max_epochs``.
+
+    Raises:
+        ValueError: If a number is negative.
+    """
+
+    learning_rate: float = 1e-4
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_iterations: int = 0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.weight_decay < 0 or self.warmup_iterations < 0:
+            raise ValueError("learning_rate must be positive, weight_decay and warmup_iterations not negative")
+
+    def factor(self, iteration: int, iterations: int) -> float:
+        """Share of the highest rate in iteration ``iteration`` of ``iterations``.
+
+        Example:
+            >>> [Optimization(warmup_iterations=2, schedule="linear").factor(i, 6) for i in (0, 1, 4)]
+            [0.5, 1.0, 0.5]
+        """
+        if iteration < self.warmup_iterations:
+            return (iteration + 1) / self.warmup_iterations
+        done = (iteration - self.warmup_iterations) / max(1, iterations - self.warmup_iterations)
+        if self.schedule == "linear":
+            return 1.0 - done
+        if self.schedule == "cosine":
+            return 0.5 * (1.0 + math.cos(done * math.pi))
+        return 1.0
+
+
+@dataclass(frozen=True)
+class KL:
+    """How far the policy may go from its reference.
+
+    Args:
+        place: ``loss`` adds k2 over all sampled tokens to the loss; ``reward`` takes k1 off each token's reward, which
+            is right only where every scheme pays it over the whole answer.
+        coefficient: Its weight, or its first weight if it adapts.
+        target: KL per answer in nats that an adaptive coefficient steers to; None keeps it fixed.
+        horizon: Answers over which the coefficient adapts.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    place: Literal["loss", "reward"] = "loss"
+    coefficient: float = 0.05
+    target: float | None = None
+    horizon: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.coefficient < 0 or self.horizon < 1 or (self.target is not None and self.target <= 0):
+            raise ValueError("kl.coefficient must not be negative, kl.horizon at least 1, kl.target positive or null")
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How rewards become advantages.
+
+    Args:
+        gamma: Discount per token.
+        lam: GAE's lambda.
+        whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own.
+        whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.
+    """
+
+    gamma: float = 1.0
+    lam: float = 1.0
+    whiten: bool = True
+    whiten_floor: float = 0.1
