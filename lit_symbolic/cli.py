@@ -104,6 +104,9 @@ class SymbolicCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Log to files in the run's folder unless told otherwise, and leave the bar out where Lightning's switch says so."""
+        sweep, cell = os.environ.get("WANDB_SWEEP_ID"), os.environ.get("WANDB_RUN_ID")
+        if sweep and cell:  # the cells of a sweep share a config, and would write over each other's checkpoints
+            config["default_root_dir"] = str(Path(config.get("default_root_dir") or ".") / sweep / cell)
         if config.get("logger") in (None, True):
             config["logger"] = CSVLogger(save_dir=config.get("default_root_dir") or ".", name="logs")
         if config.get("enable_progress_bar") is False:
