@@ -4,12 +4,14 @@
     python benchmarks/sampling.py --quick        # seconds; prints only
 
 All contestants run in one process, one after the other in a turning order, again and again; a ratio is taken within a
-repetition, so what else the machine does hits both its sides. No answer ends early: each has all its tokens.
+repetition, so what else the machine does hits both its sides. No answer ends early: each has all its tokens. Where other
+programs use the cores, set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait take the time from each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -211,13 +213,15 @@ def report(arguments: argparse.Namespace) -> str:
     shapes, large = (shapes[:2], (2, 8)) if arguments.quick else (shapes, shapes[-1])
     length = 6 if arguments.quick else 30
     seeds = range(1 if arguments.quick else 3)
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
     lines = [
         "# Sampling",
         "",
-        f"    python benchmarks/sampling.py {' '.join(sys.argv[1:])}".rstrip(),
+        f"    {policy and f'OMP_WAIT_POLICY={policy} '}python benchmarks/sampling.py {' '.join(sys.argv[1:])}".rstrip(),
         "",
         f"{large[0]} prompts x {large[1]} answers of {length} tokens, tiny model (`tiny_llama` with the Game of 24's words), float32. "
-        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, {_processor()}. "
+        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, {_processor()}; "
+        f"load average before the run {os.getloadavg()[0]:.1f}. "
         f"Seeds {', '.join(map(str, seeds))} (weights, prompts, sampling) by turns, {arguments.repetitions} repetitions, all "
         "contestants in one process in a turning order. Ratios are taken within a repetition: median (least to largest).",
         "",

@@ -48,6 +48,8 @@ class StaticSlotLayer(DynamicLayer):
     """
 
     is_croppable = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, max_length: int, repeats: int) -> None:
         super().__init__()

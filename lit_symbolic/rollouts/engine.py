@@ -140,8 +140,8 @@ class NativeEngine(RolloutEngine):
         try:
             # Inference tensors could not be used in a loss later, hence no_grad.
             with torch.inference_mode(False), torch.no_grad():
-                decoder_class = LlamaDecoder if self.fused and LlamaDecoder.supports(model) else TransformersDecoder
-                decoder = decoder_class(model)
+                decoder: Decoder
+                decoder = LlamaDecoder(model) if self.fused and LlamaDecoder.supports(model) else TransformersDecoder(model)
                 turns = []
                 for first in range(0, len(prompts), per_turn):
                     rows = slice(first * samples, (first + per_turn) * samples)
@@ -149,15 +149,9 @@ class NativeEngine(RolloutEngine):
                         decoder, model.device, settings, eos_ids, pad_id, on_finished, first * samples, self.compact_share
                     )
                     turns.append(turn.run(prompts[first : first + per_turn], samples, randoms[rows]))
+                return _joined(turns, pad_id)
         finally:
             model.train(was_training)
-        longest = max(turn.ids.shape[1] for turn in turns)
-        return Generation(
-            ids=torch.cat([_padded(turn.ids, longest, pad_id) for turn in turns]),
-            lengths=torch.cat([turn.lengths for turn in turns]),
-            logprobs=torch.cat([_padded(turn.logprobs, longest, 0.0) for turn in turns]),
-            ended=torch.cat([turn.ended for turn in turns]),
-        )
 
 
 @dataclass(slots=True)
@@ -265,6 +259,16 @@ def left_padded(prompts: Sequence[Sequence[int]], pad_id: int, device: torch.dev
         return ids, None
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     return ids, torch.arange(longest, device=device)[None] >= longest - lengths[:, None]
+
+
+def _joined(turns: Sequence[Generation], pad_id: int) -> Generation:
+    longest = max(turn.ids.shape[1] for turn in turns)
+    return Generation(
+        ids=torch.cat([_padded(turn.ids, longest, pad_id) for turn in turns]),
+        lengths=torch.cat([turn.lengths for turn in turns]),
+        logprobs=torch.cat([_padded(turn.logprobs, longest, 0.0) for turn in turns]),
+        ended=torch.cat([turn.ended for turn in turns]),
+    )
 
 
 def _padded(values: Tensor, length: int, value: float) -> Tensor:

@@ -2,13 +2,13 @@
 
 On a small model the price of a decode step is the number of operations and the memory they touch, not their arithmetic.
 Against the generic forward pass this one multiplies query, key and value weights at once, gate and up at once, folds the
-norms' gains and attention's scale into the weights, rotates by one complex product, and attends by two batched matrix
-products. The result is the same to rounding.
+norms' gains and attention's scale into the weights, rotates by complex products, attends by two batched matrix products, and
+writes to buffers that are made once. The result is the same to rounding.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class LlamaDecoder:
     """
 
     @staticmethod
-    def supports(model: PreTrainedModel) -> bool:
+    def supports(model: PreTrainedModel) -> TypeGuard[LlamaForCausalLM]:
         """Whether ``model`` is a float32 Llama of plain linear layers without biases, with the default rotary embedding."""
         if type(model) is not LlamaForCausalLM or torch.is_autocast_enabled(model.device.type):
             return False
@@ -51,18 +51,22 @@ class LlamaDecoder:
             and all(type(module) is nn.Linear and module.bias is None for module in linear)
             and model.dtype == torch.float32
             and config.hidden_act == "silu"
-            and config.rope_parameters["rope_type"] == "default"
+            and (config.rope_parameters or {}).get("rope_type") == "default"
             and 2 * model.model.rotary_emb.inv_freq.numel() == attention.head_dim
         )
 
+    @torch.inference_mode()
     def __init__(self, model: LlamaForCausalLM) -> None:
         config, trunk = model.config, model.model
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.width = trunk.layers[0].self_attn.head_dim
-        self.eps = config.rms_norm_eps
+        attention = trunk.layers[0].self_attn
+        self.width = attention.head_dim
+        self.heads, self.kv_heads = attention.q_proj.out_features // self.width, attention.k_proj.out_features // self.width
         self.embedding = trunk.embed_tokens.weight
-        self.head = (model.lm_head.weight * trunk.norm.weight).t()
         self.frequencies = trunk.rotary_emb.inv_freq.float()
+        # x / sqrt(mean(x^2) + eps) is sqrt(n) * x / sqrt(|x|^2 + n eps): the factor goes into the weights.
+        factor = config.hidden_size**0.5
+        self.least_norm = self.embedding.new_tensor(factor * config.rms_norm_eps**0.5)
+        self.head = (model.lm_head.weight * trunk.norm.weight * factor).t()
         self.blocks = []
         for layer in trunk.layers:
             attention, mlp = layer.self_attn, layer.mlp
@@ -70,15 +74,19 @@ class LlamaDecoder:
             # permuted alike, which leaves their products as they are.
             query_key = torch.cat([attention.q_proj.weight * attention.scaling, attention.k_proj.weight])
             query_key = query_key.view(-1, 2, self.width // 2, query_key.shape[1]).transpose(1, 2).flatten(0, 2)
-            query_key_value = torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight
-            gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
+            query_key_value = torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight * factor
+            gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight * factor
             self.blocks.append(_Block(query_key_value.t(), attention.o_proj.weight.t(), gate_up.t(), mlp.down_proj.weight.t()))
 
+    @torch.inference_mode()
     def prefill(self, ids: Tensor, mask: Tensor | None, repeats: int, max_new_tokens: int) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.prefill`."""
         prompts, length = ids.shape
         self.length, self.longest = length, length + max_new_tokens
-        self.capacity = min(self.longest, length + LEAST_GROWTH)
+        capacity = min(self.longest, length + LEAST_GROWTH)
+        shape = (len(self.blocks), prompts * repeats, self.kv_heads, capacity, self.width)
+        # Values that are not written yet have the weight 0, but 0 times NaN is NaN: no empty memory for these.
+        self.keys, self.values = self.head.new_empty(shape), self.head.new_zeros(shape)
         angles = torch.arange(self.longest, device=ids.device)[:, None].float() * self.frequencies
         self.rotations = torch.polar(torch.ones_like(angles), angles)
         self.positions: Tensor | None = None
@@ -93,90 +101,99 @@ class LlamaDecoder:
             causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             # A padded query sees itself: a row of -inf would be NaN.
             attend = (causal & mask[:, None, :] | torch.eye(length, dtype=torch.bool, device=ids.device))[:, None]
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
         x = F.embedding(ids, self.embedding).flatten(0, 1)
-        for block in self.blocks:
-            query, key, value = self._project(x, block, (prompts, length))
-            query, key, value = (states.transpose(1, 2) for states in (_rotated(query, rotation), _rotated(key, rotation), value))
-            self.keys.append(self._cache(key, repeats))
-            self.values.append(self._cache(value, repeats))
+        for index, block in enumerate(self.blocks):
+            states = torch.mm(self._normed(x), block.query_key_value).view(prompts, length, -1, self.width)
+            query, key, value = states.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
+            query, key = (torch.view_as_real(_complex(part) * rotation).flatten(-2) for part in (query, key))
+            query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+            self.keys[index, :, :, :length].unflatten(0, (prompts, repeats)).copy_(key[:, None])
+            self.values[index, :, :, :length].unflatten(0, (prompts, repeats)).copy_(value[:, None])
             mixed = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=attend, is_causal=attend is None, scale=1.0, enable_gqa=self.kv_heads != self.heads
             )
-            x = self._rest(x, mixed.transpose(1, 2).reshape(len(x), -1), block)
-        return self._logits(x.view(prompts, length, -1)[:, -1])
+            x.addmm_(mixed.transpose(1, 2).reshape(len(x), -1), block.output)
+            gate, up = torch.mm(self._normed(x), block.gate_up).chunk(2, dim=-1)
+            x.addmm_(F.silu(gate).mul_(up), block.down)
+        self._lay_out()
+        return torch.mm(self._normed(x.view(prompts, length, -1)[:, -1]), self.head)
 
+    @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.step`."""
-        rows, at = tokens.shape[0], self.length
-        if at == self.capacity:
+        at = self.length
+        if at == self.keys.shape[3]:
             self._grow()
         self.length += 1
         rotation = self.rotations[at]
         if self.positions is not None:
             rotation = self.rotations[self.positions][:, None]
             self.positions = self.positions + 1
+        new_keys, new_values = _complex(self.keys[:, :, :, at]).unbind(), self.values[:, :, :, at].unbind()
+        # Attention runs over the whole width of the cache: reading around gaps costs more than it saves.
+        unwritten = self.scores[..., self.length :]
         x = F.embedding(tokens, self.embedding)
-        for block, keys, values in zip(self.blocks, self.keys, self.values, strict=True):
-            query, key, value = self._project(x, block, (rows,))
-            keys[:, :, at] = _rotated(key, rotation)
-            values[:, :, at] = value
-            # The cache is read at its full width, empty columns too: reading around gaps costs more than it saves.
-            query = _rotated(query, rotation).view(rows * self.kv_heads, -1, self.width)
-            scores = torch.bmm(query, keys.flatten(0, 1).transpose(1, 2))
-            scores[..., self.length :] = -torch.inf
+        for block, keys, values, new_key, new_value in zip(
+            self.blocks, self.layer_keys, self.layer_values, new_keys, new_values, strict=True
+        ):
+            torch.mm(self._normed(x), block.query_key_value, out=self.projected)
+            torch.mul(self.unrotated_query, rotation, out=self.rotated_query)
+            torch.mul(self.unrotated_key, rotation, out=new_key)
+            new_value.copy_(self.value)
+            torch.bmm(self.query, keys, out=self.scores)
+            unwritten.fill_(-torch.inf)
             if self.padding is not None:
-                scores.view(rows, self.heads, -1)[..., : self.padding.shape[-1]].masked_fill_(self.padding, -torch.inf)
-            mixed = torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1))
-            x = self._rest(x, mixed.view(rows, -1), block)
-        return self._logits(x)
+                self.prompt_scores.masked_fill_(self.padding, -torch.inf)
+            torch.softmax(self.scores, dim=-1, out=self.weights)
+            torch.bmm(self.weights, values, out=self.mixed)
+            x.addmm_(self.mixed_heads, block.output)
+            torch.mm(self._normed(x), block.gate_up, out=self.gate_up)
+            x.addmm_(F.silu(self.gate, inplace=True).mul_(self.up), block.down)
+        return torch.mm(self._normed(x), self.head)
 
+    @torch.inference_mode()
     def keep(self, rows: Tensor) -> None:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.keep`."""
-        for caches in (self.keys, self.values):
-            for index, cache in enumerate(caches):
-                caches[index] = cache.index_select(0, rows)
+        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
         if self.positions is not None:
             self.positions = self.positions[rows]
         if self.padding is not None:
             self.padding = self.padding[rows]
-
-    def _cache(self, states: Tensor, repeats: int) -> Tensor:
-        """Room for a layer's keys or values, the prompts' ``states`` (prompts, heads, length, width) written to each sample.
-
-        Zeros, not empty memory: what is never written has the weight 0, but 0 times NaN is NaN.
-        """
-        prompts, heads, length, width = states.shape
-        cache = states.new_zeros(prompts, repeats, heads, self.capacity, width)
-        cache[..., :length, :] = states[:, None]
-        return cache.flatten(0, 1)
+        self._lay_out()
 
     def _grow(self) -> None:
         """Widen the caches by half: few copies for a long answer, little to read in vain for a short one."""
-        capacity = min(self.longest, self.capacity + max(LEAST_GROWTH, self.capacity // 2))
-        for caches in (self.keys, self.values):
-            for index, cache in enumerate(caches):
-                caches[index] = F.pad(cache, (0, 0, 0, capacity - self.capacity))
-        self.capacity = capacity
+        capacity = self.keys.shape[3]
+        growth = min(max(LEAST_GROWTH, capacity // 2), self.longest - capacity)
+        self.keys, self.values = F.pad(self.keys, (0, 0, 0, growth)), F.pad(self.values, (0, 0, 0, growth))
+        self._lay_out()
 
-    def _project(self, x: Tensor, block: _Block, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Queries, keys and values, not yet rotated, each of shape (*shape, its heads, head width)."""
-        projected = torch.mm(self._normed(x), block.query_key_value).view(*shape, -1, self.width)
-        return projected.split([self.heads, self.kv_heads, self.kv_heads], dim=-2)
-
-    def _rest(self, x: Tensor, mixed: Tensor, block: _Block) -> Tensor:
-        """The residual stream after attention's output ``mixed`` and the feed-forward layer, shape as ``x``."""
-        x = torch.addmm(x, mixed, block.output)
-        gate, up = torch.mm(self._normed(x), block.gate_up).chunk(2, dim=-1)
-        return torch.addmm(x, F.silu(gate).mul_(up), block.down)
+    def _lay_out(self) -> None:
+        """Make a step's buffers and all views of them and of the caches: they serve until rows leave or the cache grows."""
+        _, rows, _, capacity, _ = self.keys.shape
+        batch, group = rows * self.kv_heads, self.heads // self.kv_heads
+        new = self.keys.new_empty
+        self.layer_keys = self.keys.flatten(1, 2).transpose(2, 3).unbind()
+        self.layer_values = self.values.flatten(1, 2).unbind()
+        self.projected = new(rows, (self.heads + 2 * self.kv_heads) * self.width)
+        query, key, self.value = self.projected.view(rows, -1, self.width).split(
+            [self.heads, self.kv_heads, self.kv_heads], dim=1
+        )
+        self.unrotated_query, self.unrotated_key = _complex(query), _complex(key)
+        self.query = new(batch, group, self.width)
+        self.rotated_query = _complex(self.query.view(rows, self.heads, self.width))
+        self.scores, self.weights = new(batch, group, capacity), new(batch, group, capacity)
+        if self.padding is not None:
+            self.prompt_scores = self.scores.view(rows, self.heads, capacity)[..., : self.padding.shape[-1]]
+        self.mixed = new(batch, group, self.width)
+        self.mixed_heads = self.mixed.view(rows, -1)
+        self.gate_up = new(rows, self.blocks[0].gate_up.shape[1])
+        self.gate, self.up = self.gate_up.chunk(2, dim=-1)
 
     def _normed(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + self.eps)  # F.rms_norm takes twice as long
-
-    def _logits(self, x: Tensor) -> Tensor:
-        return torch.mm(self._normed(x), self.head)
+        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least_norm)
 
 
-def _rotated(states: Tensor, rotation: Tensor) -> Tensor:
-    return torch.view_as_real(torch.view_as_complex(states.unflatten(-1, (-1, 2))) * rotation).flatten(-2)
+def _complex(states: Tensor) -> Tensor:
+    """Neighbours as real and imaginary part: shape (..., width) to (..., width / 2), the same memory."""
+    return torch.view_as_complex(states.unflatten(-1, (-1, 2)))

@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
+
+from lit_symbolic.policies.forward import response_hidden
+from lit_symbolic.rollouts.engine import Generation, NativeEngine, SamplingSettings, draw, left_padded
+from lit_symbolic.rollouts.llama import LEAST_GROWTH, LlamaDecoder
+
+VOCABULARY, PAD, EOS = 23, 0, 2
+SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+IDS = {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": EOS}
+EQUAL, UNEQUAL = [[1, 5, 9], [1, 7, 11]], [[1, 5, 9, 13, 4, 6, 8], [1, 7], [1, 3, 3, 12]]
+
+
+def llama(tied: bool = True, kv_heads: int = 4, **changes: Any) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        **{
+            **SIZES,
+            **IDS,
+            "intermediate_size": 48,
+            "num_key_value_heads": kv_heads,
+            "tie_word_embeddings": tied,
+            "initializer_range": 0.3,
+            **changes,
+        }
+    )
+    return build(config)
+
+
+def build(config: PretrainedConfig) -> Any:
+    """A model with weights far from their initial values, so that gains, biases and positions show."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.float().eval()
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]] = UNEQUAL,
+    samples: int = 4,
+    max_new_tokens: int = 12,
+    temperature: float = 1.0,
+    eos_ids: Sequence[int] = (EOS,),
+    pad_id: int = PAD,
+    seed: int = 0,
+    on_finished: Any = None,
+    **engine: Any,
+) -> Generation:
+    return NativeEngine(**engine).generate(
+        model,
+        prompts,
+        samples,
+        SamplingSettings(max_new_tokens, temperature),
+        eos_ids,
+        pad_id,
+        torch.Generator().manual_seed(seed),
+        on_finished,
+    )
+
+
+@torch.no_grad()
+def plain_logprobs(model: PreTrainedModel, prompt: Sequence[int], answer: Sequence[int], temperature: float) -> Tensor:
+    """One row by itself, no padding, no cache."""
+    logits = model(input_ids=torch.tensor([[*prompt, *answer]]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    return (logits.float() / temperature).log_softmax(-1).gather(1, torch.tensor(answer)[:, None]).squeeze(1)
+
+
+def assert_equals_plain_forward(
+    model: PreTrainedModel, out: Generation, prompts: Sequence[Sequence[int]], temperature: float = 1.0
+) -> None:
+    samples = len(out.ids) // len(prompts)
+    for row, length in enumerate(out.lengths.tolist()):
+        expected = plain_logprobs(model, prompts[row // samples], out.ids[row, :length].tolist(), temperature)
+        torch.testing.assert_close(out.logprobs[row, :length], expected, atol=1e-4, rtol=0)
+        assert (out.logprobs[row, length:] == 0).all()
+
+
+@pytest.mark.parametrize("prompts", [EQUAL, UNEQUAL], ids=["equal prompts", "padded prompts"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
+@pytest.mark.parametrize(("tied", "kv_heads"), [(True, 4), (False, 2), (True, 1)])
+def test_logprobs_equal_a_plain_forward_pass(tied: bool, kv_heads: int, fused: bool, prompts: list[list[int]]) -> None:
+    model = llama(tied, kv_heads)
+    out = sample(model, prompts, temperature=0.7, eos_ids=[EOS, 3, 4, 5], fused=fused, max_rows=8)
+    assert out.lengths.min() < out.lengths.max()  # rows ended at different steps, and so left
+    assert_equals_plain_forward(model, out, prompts, temperature=0.7)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
+def test_an_answer_longer_than_the_first_cache_keeps_its_logprobs(fused: bool) -> None:
+    model = llama(kv_heads=2)
+    out = sample(model, samples=2, max_new_tokens=3 * LEAST_GROWTH, eos_ids=[], fused=fused)
+    assert out.lengths.tolist() == [3 * LEAST_GROWTH] * 6
+    assert_equals_plain_forward(model, out, UNEQUAL)
+
+
+SMALL = {**SIZES, **IDS}
+ARCHITECTURES: dict[str, PretrainedConfig] = {
+    "Llama": transformers.LlamaConfig(**SMALL, intermediate_size=48, num_key_value_heads=2, attention_bias=True),
+    "GPT-NeoX": transformers.GPTNeoXConfig(**SMALL, intermediate_size=48),
+    "Qwen2": transformers.Qwen2Config(**SMALL, intermediate_size=48, num_key_value_heads=2),
+    "Gemma": transformers.GemmaConfig(**SMALL, intermediate_size=48, num_key_value_heads=1, head_dim=16),
+    "Mistral": transformers.MistralConfig(**SMALL, intermediate_size=48, num_key_value_heads=2, sliding_window=5),
+    "OPT": transformers.OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=64),
+}
+
+
+@pytest.mark.parametrize("prompts", [EQUAL, UNEQUAL], ids=["equal prompts", "padded prompts"])
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_any_causal_model_gives_the_logprobs_of_its_own_forward_pass(name: str, prompts: list[list[int]]) -> None:
+    model = build(ARCHITECTURES[name])
+    out = sample(model, prompts)
+    assert out.lengths.max() > 5  # beyond the sliding window
+    assert_equals_plain_forward(model, out, prompts)
+
+
+def test_the_fused_decoder_takes_plain_float32_llamas_only() -> None:
+    model = llama()
+    assert LlamaDecoder.supports(model)
+    assert not LlamaDecoder.supports(llama(attention_bias=True))
+    assert not LlamaDecoder.supports(llama(hidden_act="gelu"))
+    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    assert not LlamaDecoder.supports(llama(rope_parameters=scaled))
+    assert not LlamaDecoder.supports(build(ARCHITECTURES["Mistral"]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not LlamaDecoder.supports(model)
+    assert not LlamaDecoder.supports(llama().bfloat16())
+
+
+def test_a_model_with_an_adapter_is_sampled_with_its_adapter() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = llama()
+    plain = sample(model, temperature=0)
+    adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    out = sample(adapted, temperature=0)
+    assert not LlamaDecoder.supports(adapted)
+    assert not LlamaDecoder.supports(model)  # its layers are the adapter's now
+    assert_equals_plain_forward(adapted, out, UNEQUAL)
+    assert out.ids.shape != plain.ids.shape or not torch.equal(out.ids, plain.ids)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
+def test_greedy_answers_are_those_of_generate(fused: bool) -> None:
+    model = llama(kv_heads=2)
+    out = sample(model, samples=1, temperature=0, fused=fused)
+    for row, prompt in enumerate(UNEQUAL):
+        ids = torch.tensor([prompt])
+        reference = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
+        assert out.ids[row, : out.lengths[row]].tolist() == reference[0, len(prompt) :].tolist()
+    assert_equals_plain_forward(model, out, UNEQUAL)  # log-probs of greedy answers are at temperature 1
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_tokens_come_as_often_as_the_softmax_says(temperature: float) -> None:
+    model, draws = llama(), 4000
+    out = sample(model, [[1, 5, 9]], draws, max_new_tokens=2, temperature=temperature, eos_ids=[], max_rows=draws)
+    with torch.no_grad():
+        first = (model(torch.tensor([[1, 5, 9]])).logits[0, -1] / temperature).softmax(-1)
+        likeliest = first.argmax()
+        second = (model(torch.tensor([[1, 5, 9, int(likeliest)]])).logits[0, -1] / temperature).softmax(-1)
+    assert_distributed(out.ids[:, 0], first)
+    assert_distributed(out.ids[out.ids[:, 0] == likeliest, 1], second)
+
+
+def assert_distributed(tokens: Tensor, probabilities: Tensor) -> None:
+    """Chi-square test; words expected less than 5 times, and the rarest of the others, are taken together."""
+    order = probabilities.argsort()
+    expected = (probabilities * len(tokens))[order]
+    seen = torch.bincount(tokens, minlength=len(probabilities)).float()[order]
+    together = int((expected < 5).sum()) + 1
+    expected = torch.cat([expected[:together].sum()[None], expected[together:]])
+    seen = torch.cat([seen[:together].sum()[None], seen[together:]])
+    degrees = len(expected) - 1
+    assert degrees >= 8
+    statistic = ((seen - expected) ** 2 / expected).sum()
+    assert torch.special.gammaincc(torch.tensor(degrees / 2), statistic / 2) > 1e-3
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
+@pytest.mark.parametrize("other", [{"max_rows": 1}, {"max_rows": 8}, {"compact_share": 1.0}, {"compact_share": 1e-6}], ids=str)
+def test_answers_depend_neither_on_the_turns_nor_on_when_rows_leave(other: dict[str, Any], fused: bool) -> None:
+    model = llama()
+    one, two = sample(model, fused=fused), sample(model, fused=fused, **other)
+    assert torch.equal(one.ids, two.ids)
+    assert torch.equal(one.lengths, two.lengths)
+    assert torch.equal(one.ended, two.ended)
+    torch.testing.assert_close(one.logprobs, two.logprobs, atol=1e-5, rtol=0)
+
+
+def test_an_answer_does_not_depend_on_when_others_end() -> None:
+    model = llama()
+    free, ending = sample(model, eos_ids=[]), sample(model)
+    for row, length in enumerate(ending.lengths.tolist()):
+        assert free.ids[row, :length].tolist() == ending.ids[row, :length].tolist()
+
+
+def test_the_same_seed_gives_the_same_answers_and_another_seed_others() -> None:
+    model = llama()
+    one, two, three = sample(model), sample(model), sample(model, seed=1)
+    assert torch.equal(one.ids, two.ids)
+    assert torch.equal(one.logprobs, two.logprobs)
+    assert one.ids.shape != three.ids.shape or not torch.equal(one.ids, three.ids)
+
+
+@pytest.mark.parametrize("pad_id", [PAD, EOS], ids=["own pad id", "pad id is the eos id"])
+def test_an_answer_ends_behind_its_first_eos_and_only_there(pad_id: int) -> None:
+    out = sample(llama(), samples=8, eos_ids=[EOS, 7], pad_id=pad_id)
+    steps = out.ids.shape[1]
+    assert out.ended.any()
+    assert not out.ended.all()
+    assert steps == out.lengths.max()
+    for ids, length, ended in zip(out.ids.tolist(), out.lengths.tolist(), out.ended.tolist(), strict=True):
+        places = [k for k, token in enumerate(ids[:length]) if token in (EOS, 7)]
+        assert places == ([length - 1] if ended else [])
+        assert ended or length == 12
+        assert ids[length:] == [pad_id] * (steps - length)
+
+
+def test_an_eos_as_the_last_allowed_token_is_an_end() -> None:
+    model = llama()
+    first = sample(model, temperature=0, max_new_tokens=1, samples=1, eos_ids=[])
+    out = sample(model, temperature=0, max_new_tokens=1, samples=1, eos_ids=[int(first.ids[0, 0])])
+    assert out.ended[0]
+    assert out.lengths.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("max_rows", [256, 4])
+def test_every_row_is_reported_once_with_its_answer(max_rows: int) -> None:
+    reports: list[tuple[list[int], list[list[int]]]] = []
+    out = sample(llama(), max_rows=max_rows, on_finished=lambda rows, ids: reports.append((rows, ids)))
+    answers = {row: ids for rows, answers in reports for row, ids in zip(rows, answers, strict=True)}
+    assert sorted(row for rows, _ in reports for row in rows) == list(range(12))
+    assert len(reports) > 1  # while others are still being sampled
+    for row, length in enumerate(out.lengths.tolist()):
+        assert answers[row] == out.ids[row, :length].tolist()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_training_mode_is_restored_also_after_an_error(training: bool) -> None:
+    model = llama().train(training)
+
+    def fail(rows: list[int], ids: list[list[int]]) -> None:
+        assert not model.training
+        raise KeyError("stop")
+
+    sample(model)
+    assert model.training is training
+    with pytest.raises(KeyError):
+        sample(model, on_finished=fail)
+    assert model.training is training
+
+
+def test_dropout_is_off_while_sampling() -> None:
+    model = llama(attention_dropout=0.5).train()
+    assert_equals_plain_forward(llama(), sample(model, fused=False), UNEQUAL)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
+def test_answers_sampled_in_inference_mode_can_stand_in_a_loss(fused: bool) -> None:
+    model = llama()
+    with torch.inference_mode():
+        out = sample(model, EQUAL, fused=fused)
+    prompts, mask = left_padded(EQUAL, PAD, torch.device("cpu"))
+    counts = torch.arange(out.ids.shape[1]) < out.lengths[:, None]
+    hidden = response_hidden(model, prompts.repeat_interleave(4, dim=0), mask, out.ids, counts)
+    logprobs = model.lm_head(hidden).log_softmax(-1).gather(2, out.ids[..., None]).squeeze(2)
+    ratio = (logprobs - out.logprobs).exp()[counts]
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=1e-4, rtol=0)
+    (ratio * out.logprobs[counts]).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not out.ids.is_inference()
+
+
+def test_the_weights_of_the_moment_are_sampled_from() -> None:
+    model, engine = llama(), NativeEngine()
+    for _ in range(2):
+        out = engine.generate(model, EQUAL, 2, SamplingSettings(5), [], PAD, torch.Generator().manual_seed(0))
+        assert_equals_plain_forward(model, out, EQUAL)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(1.5)
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="max_new_tokens must be at least 1, got 0"):
+        SamplingSettings(0)
+    with pytest.raises(ValueError, match=r"temperature must not be negative .*, got -1"):
+        SamplingSettings(5, -1.0)
+    with pytest.raises(ValueError, match="max_rows must be at least 1, got 0"):
+        NativeEngine(max_rows=0)
+    with pytest.raises(ValueError, match=r"compact_share lies in \(0, 1\], got 0"):
+        NativeEngine(compact_share=0.0)
+    model = llama()
+    with pytest.raises(ValueError, match="nothing to sample: 0 prompts, 4 samples"):
+        sample(model, [])
+    with pytest.raises(ValueError, match="nothing to sample: 3 prompts, 0 samples"):
+        sample(model, samples=0)
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        sample(model, [[1], []])
+
+
+WEIGHTS = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 1.0)), min_size=1, max_size=40).filter(any)
+RANDOM = st.one_of(st.sampled_from([0.0, 0.5, 1 - 2**-24]), st.floats(0.0, 1 - 2**-24, width=32))
+
+
+@given(weights=WEIGHTS, random=RANDOM, temperature=st.sampled_from([0.0, 0.3, 1.0, 3.0]))
+@settings(max_examples=300, deadline=None)
+def test_a_word_without_probability_is_never_drawn(weights: list[float], random: float, temperature: float) -> None:
+    logits = torch.tensor([weights]).log()
+    tokens, logprobs = draw(logits, torch.tensor([random]), temperature)
+    probabilities = (logits.double() / (temperature or 1.0)).softmax(-1)[0]
+    token = int(tokens[0])
+    assert weights[token] > 0
+    assert logprobs[0].item() == pytest.approx(probabilities[token].log().item(), abs=1e-4)
+    if temperature:
+        below = probabilities[:token].sum().item()
+        assert below - 1e-5 <= random <= below + probabilities[token].item() + 1e-5
+    else:
+        assert logits[0, token] == logits.max()
+
+
+@given(prompts=st.lists(st.lists(st.integers(1, 50), min_size=1, max_size=6), min_size=1, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_left_padding_keeps_every_prompt_and_marks_its_tokens(prompts: list[list[int]]) -> None:
+    ids, mask = left_padded(prompts, 0, torch.device("cpu"))
+    assert (mask is None) == (len({len(prompt) for prompt in prompts}) == 1)
+    real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+    for row, prompt in enumerate(prompts):
+        assert ids[row][real[row]].tolist() == prompt
+        assert ids[row, ids.shape[1] - len(prompt) :].tolist() == prompt
+        assert (ids[row][~real[row]] == 0).all()
