@@ -19,7 +19,7 @@ from typing import Any
 
 from game24 import sft_start
 
-from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, table
+from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 
 KL_NATS = 2.0
@@ -42,7 +42,7 @@ def cell(scale: Scale, scheme: str, seed: int, iterations: int) -> dict[str, Any
         ("configs/game24/ppo_token.yaml",),
         (
             *SCHEMES[scheme],
-            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed, scale).checkpoint)),
+            *("--seed_everything", str(seed), "--model.init_from", shown(sft_start(seed, scale).checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "20"),
             *scale.flags,
             *scale.ppo,

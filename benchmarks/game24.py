@@ -16,7 +16,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, run_cells, table
+from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, run_cells, shown, table
 
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
@@ -49,7 +49,7 @@ def ppo_cell(scale: Scale, arm: str, seed: int, iterations: int) -> dict[str, An
         scale.folder / f"{arm}-seed{seed}",
         PPO,
         (
-            *("--seed_everything", str(seed), "--model.init_from", str(sft_start(seed, scale).checkpoint)),
+            *("--seed_everything", str(seed), "--model.init_from", shown(sft_start(seed, scale).checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "20"),
             *scale.flags,
             *scale.ppo,
@@ -69,7 +69,7 @@ def continued_cell(scale: Scale, arm: str, seed: int, like: str) -> dict[str, An
         scale.folder / f"{arm}-seed{seed}",
         SFT,
         (
-            *("--seed_everything", str(seed + 1000), "--model.init_from", str(start.checkpoint)),
+            *("--seed_everything", str(seed + 1000), "--model.init_from", shown(start.checkpoint)),
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", str(iterations)),
             *scale.flags,
         ),

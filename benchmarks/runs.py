@@ -46,14 +46,14 @@ class Run:
     def command(self, subcommand: str) -> list[str]:
         """The command line, without the interpreter."""
         configs = [part for config in self.configs for part in ("--config", config)]
-        places = ["--trainer.default_root_dir", str(self.folder), "--threads", str(self.threads)]
+        places = ["--trainer.default_root_dir", shown(self.folder), "--threads", str(self.threads)]
         return ["train.py", subcommand, *configs, *places, *self.flags]
 
     def fit(self) -> dict[str, Any]:
         """Train, or finish what was interrupted; returns the learning curves and the wall seconds."""
         done = self.folder / "done.json"
         if not done.exists():
-            resume = ("--ckpt_path", str(self.checkpoint)) if self.checkpoint.exists() else ()
+            resume = ("--ckpt_path", shown(self.checkpoint)) if self.checkpoint.exists() else ()
             since = time.monotonic()
             self._call([*self.command("fit"), *resume], "fit")
             done.write_text(json.dumps({"wall_seconds": time.monotonic() - since, "resumed": bool(resume)}))
@@ -62,7 +62,7 @@ class Run:
     def test(self, flags: Sequence[str] = ()) -> dict[str, float]:
         """Evaluate the last checkpoint on the test split."""
         before = set(metric_files(self.folder))
-        self._call([*self.command("test"), "--ckpt_path", str(self.checkpoint), *flags], "test")
+        self._call([*self.command("test"), "--ckpt_path", shown(self.checkpoint), *flags], "test")
         written = sorted(set(metric_files(self.folder)) - before)
         with written[-1].open() as file:
             row = list(csv.DictReader(file))[-1]
@@ -110,6 +110,11 @@ class Scale:
             sft=("--model.demonstrations", "64", "--trainer.max_epochs", "1"),
             ppo=("--model.problems", "2", "--model.samples", "2"),
         )
+
+
+def shown(path: Path) -> str:
+    """A path as a command or a result names it: relative to the repository, where runs are started."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def metric_files(folder: Path) -> list[Path]:
