@@ -153,7 +153,7 @@ def run_cells(cells: Iterable[tuple[Path, Callable[[], dict[str, Any]]]], side_b
         print(f"{time.strftime('%H:%M:%S')} {path.stem} …", flush=True)
         result = {**work(), "environment": environment()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.write_text(json.dumps(result) + "\n")
         print(f"{time.strftime('%H:%M:%S')} {path.stem} done", flush=True)
 
     with ThreadPoolExecutor(side_by_side) as pool:
