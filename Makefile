@@ -16,6 +16,8 @@ export WANDB_ERROR_REPORTING ?= false
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Threads that wait sleep instead of spinning: on a shared machine spinning ones hold up those that work.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 # The demo: supervised fine-tuning, then PPO with token rewards from where that ended.
 DEMO_DIR ?= runs/demo
