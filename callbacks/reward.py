@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -58,7 +58,7 @@ class VerifierReward(RewardCallback):
         primary: See :class:`RewardCallback`.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If the scheme is unknown or a number is out of its range.
     """
 
     def __init__(
@@ -73,6 +73,12 @@ class VerifierReward(RewardCallback):
         primary: bool = True,
     ) -> None:
         super().__init__(name, primary)
+        if scheme not in get_args(SchemeName):
+            raise ValueError(f"reward.scheme is one of {', '.join(get_args(SchemeName))}, got {scheme!r}")
+        if not 0.0 <= prefix_weight <= 1.0 or failure_reward > 0.0:
+            raise ValueError(
+                f"reward.prefix_weight lies in [0, 1] and reward.failure_reward is at most 0, got {prefix_weight} and {failure_reward}"
+            )
         self.scheme: SchemeName = scheme
         self.prefix_weight = prefix_weight
         self.failure_reward = failure_reward

@@ -96,6 +96,9 @@ class SymbolicCLI(LightningCLI):
             fail(f"these do not go together: {described}; give the configs of one module", code=2)
         super().parse_arguments(parser, args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Do not lay what a checkpoint remembers over the flags: the command line wins, and the Trainer loads the file."""
+
     def before_instantiate_classes(self) -> None:
         """Set torch's threads before anything computes."""
         config = self.config[str(self.subcommand)] if self.subcommand else self.config

@@ -54,7 +54,7 @@ def load_start(
         state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
     except Exception as error:
         raise MisconfigurationException(
-            f"model.init_from: {path} is not a Lightning checkpoint of this package ({error})"
+            f"model.init_from: {path} is not a Lightning checkpoint of this package ({type(error).__name__})"
         ) from error
     check_vocabulary(tokenizer, checkpoint)
     check_adapter(model, checkpoint)

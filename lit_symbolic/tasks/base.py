@@ -42,7 +42,9 @@ class Task(ABC):
             ValueError: If the problem has no reference.
         """
         if problem.reference is None:
-            raise ValueError(f"problem {problem.id!r} of task {self.name!r} has no reference to imitate; give one, or override demonstration()")
+            raise ValueError(
+                f"problem {problem.id!r} of task {self.name!r} has no reference to imitate; give one, or override demonstration()"
+            )
         return problem.reference
 
     def vocabulary(self) -> Sequence[str]:

@@ -134,7 +134,7 @@ def test_switching_works_where_no_gradients_are_wanted(inference: bool) -> None:
 def test_an_unknown_adapter_and_a_model_without_adapters_are_refused_and_nothing_is_switched() -> None:
     with pytest.raises(ValueError, match="carries no adapters"), active_adapter(base(), None):
         pass
-    with pytest.raises(ValueError, match="give policy.lora"):
+    with pytest.raises(ValueError, match="give policy"):
         clone_adapter(base(), "default", "other", trainable=True)
     model = adapted()
     before = state(model)

@@ -1,0 +1,147 @@
+"""Muon and AdamW as one optimizer: the same numbers as each alone, and nothing lost in a checkpoint."""
+
+import copy
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from tiny import same
+from torch import nn
+
+from lit_symbolic.modules.settings import Optimization
+from lit_symbolic.optimizers import MuonAdamW, split_for_muon
+from lit_symbolic.policies import Critic, TinyLlama
+
+
+class Net(nn.Module):
+    """An embedding, two matrices, vectors and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(7, 4)
+        self.up, self.norm, self.down = nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 4, bias=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.down(self.norm(self.up(self.embedding(ids)))).square().sum()
+
+
+def groups_of(net: nn.Module) -> list[dict[str, Any]]:
+    return split_for_muon(net, net.parameters())
+
+
+def train(net: nn.Module, optimizers: list[torch.optim.Optimizer], first: int, last: int) -> None:
+    for step in range(first, last):
+        ids = torch.randint(7, (5,), generator=torch.Generator().manual_seed(step))
+        net(ids).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def test_matrices_inside_go_to_muon_and_the_rest_to_adamw() -> None:
+    net = Net()
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    split = {group["muon"]: {names[id(p)] for p in group["params"]} for group in groups_of(net)}
+    assert split == {True: {"up.weight", "down.weight"}, False: {"embedding.weight", "up.bias", "norm.weight", "norm.bias"}}
+
+
+@pytest.mark.parametrize("kind", ["head", "own"])
+def test_embeddings_output_heads_and_the_value_head_stay_out_of_muon(kind: Any, tiny_policy: TinyLlama) -> None:
+    class Module(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, _ = tiny_policy.load(["a"])
+            self.critic = Critic(self.model, kind)
+
+    module = Module()
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups = split_for_muon(module, module.parameters())
+    split = {group["muon"]: {names[id(p)] for p in group["params"]} for group in groups}
+    assert all(name.endswith("proj.weight") for name in split[True])
+    assert {"model.model.embed_tokens.weight", "critic.head.weight", "critic.head.bias"} <= split[False]
+    assert len(split[True]) + len(split[False]) == len(names)
+
+
+def test_each_part_steps_as_its_optimizer_alone() -> None:
+    ours, theirs = Net(), Net()
+    settings = {"lr": 0.02, "weight_decay": 0.1}
+    together = MuonAdamW(groups_of(ours), betas=(0.8, 0.9), momentum=0.9, **settings)
+    parts = {group["muon"]: group["params"] for group in groups_of(theirs)}
+    alone: list[torch.optim.Optimizer] = [
+        torch.optim.Muon(parts[True], momentum=0.9, adjust_lr_fn="match_rms_adamw", **settings),
+        torch.optim.AdamW(parts[False], betas=(0.8, 0.9), **settings),
+    ]
+    train(ours, [together], 0, 5)
+    train(theirs, alone, 0, 5)
+    assert same(dict(ours.state_dict()), dict(theirs.state_dict()))
+
+
+def test_a_restored_optimizer_goes_on_as_the_first_would_have() -> None:
+    whole, first, second = Net(), Net(), Net()
+    train(whole, [MuonAdamW(groups_of(whole), lr=0.02)], 0, 6)
+    before = MuonAdamW(groups_of(first), lr=0.02)
+    train(first, [before], 0, 3)
+    second.load_state_dict(first.state_dict())
+    after = MuonAdamW(groups_of(second), lr=0.5)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    train(second, [after], 3, 6)
+    assert same(dict(second.state_dict()), dict(whole.state_dict()))
+    assert after.state_dict()["state"].keys() == before.state_dict()["state"].keys()
+
+
+def test_a_rate_set_on_the_groups_is_the_one_that_counts() -> None:
+    for restored in (False, True):
+        net = Net()
+        optimizer = MuonAdamW(groups_of(net), lr=0.02)
+        train(net, [optimizer], 0, 1)
+        if restored:
+            optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        before = copy.deepcopy(net.state_dict())
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+        train(net, [optimizer], 1, 2)
+        assert same(dict(net.state_dict()), dict(before))
+        optimizer.param_groups[0]["lr"] = 0.1
+        train(net, [optimizer], 2, 3)
+        assert not torch.equal(net.up.weight, before["up.weight"])
+        assert torch.equal(net.embedding.weight, before["embedding.weight"])
+
+
+def test_a_vector_cannot_be_given_to_muon() -> None:
+    with pytest.raises(ValueError, match=r"2D|matri"):
+        MuonAdamW([{"params": [nn.Parameter(torch.zeros(3))], "muon": True}], lr=0.1)
+
+
+def test_one_kind_of_parameter_is_enough() -> None:
+    for muon in (True, False):
+        weight = nn.Parameter(torch.eye(3))
+        optimizer = MuonAdamW([{"params": [weight], "muon": muon}], lr=0.1)
+        weight.sum().backward()
+        optimizer.step()
+        assert not torch.equal(weight, torch.eye(3))
+    head = nn.Linear(2, 2)
+    assert [group["muon"] for group in split_for_muon(head, [head.bias])] == [False]
+
+
+def test_a_step_returns_the_closures_loss() -> None:
+    net = Net()
+    optimizer = MuonAdamW(groups_of(net), lr=0.1)
+
+    def closure() -> torch.Tensor:
+        loss = net(torch.tensor([1]))
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).requires_grad
+
+
+def test_the_schedule_reaches_its_ends() -> None:
+    for schedule in ("linear", "cosine", "constant"):
+        settings = Optimization(warmup_iterations=3, schedule=schedule)  # type: ignore[arg-type]
+        factors = [settings.factor(i, 10) for i in range(10)]
+        assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+        assert factors[3] == 1.0
+        assert all(later <= sooner for sooner, later in pairwise(factors[3:]))
+        assert settings.factor(10, 10) == pytest.approx(1.0 if schedule == "constant" else 0.0, abs=1e-7)
