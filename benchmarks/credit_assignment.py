@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from game24 import sft_start
-
 from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 

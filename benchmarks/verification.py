@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 import torch
-from game24 import sft_start
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from callbacks import VerifierReward
+from game24 import sft_start
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.modules import Advantage, Evaluation, Optimization, PPOModule
 from lit_symbolic.policies import TinyLlama

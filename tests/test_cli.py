@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import CONFIGS, ROOT, checkpoint_of, loaded, same, tiny_args, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from lit_symbolic.cli import SymbolicCLI, concise, main
 from lit_symbolic.rollouts.batch import SampledAnswer
+from tiny import CONFIGS, ROOT, checkpoint_of, loaded, same, tiny_args, weights
 
 RunCLI = Callable[[list[str]], SymbolicCLI]
 Refusal = Callable[[Sequence[str]], str]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import CONFIGS, ROOT, tiny_args
 
 from lit_symbolic.cli import SymbolicCLI
+from tiny import CONFIGS, ROOT, tiny_args
 
 RECIPES = sorted((CONFIGS / "game24").glob("*.yaml"))
 OVERLAYS = sorted((CONFIGS / "models").glob("*.yaml"))

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import same
 from torch import nn
 
 from lit_symbolic.modules.settings import Optimization
 from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import Critic, TinyLlama
+from tiny import same
 
 
 class Net(nn.Module):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import checkpoint_of, loaded, same, started, tiny_args
 
 from lit_symbolic.cli import SymbolicCLI
+from tiny import checkpoint_of, loaded, same, started, tiny_args
 
 RunCLI = Callable[[list[str]], SymbolicCLI]
-ITERATIONS = 12
+ITERATIONS = 30
 
 
 def kill_at_a_random_moment(args: list[str], folder: Path, beyond: int) -> int:

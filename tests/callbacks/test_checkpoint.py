@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from lightning import Callback, Trainer
-from tiny import loaded, same
-from toys import Say
 
 from callbacks import IterationCheckpoint
 from lit_symbolic.checkpoint_io import AtomicCheckpointIO
 from lit_symbolic.modules import SFTModule
 from lit_symbolic.policies import TinyLlama
+from tiny import loaded, same
+from toys import Say
 
 Fit = Callable[..., Trainer]
 

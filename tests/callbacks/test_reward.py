@@ -9,8 +9,6 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import weights
-from toys import Arbitrary, FailsAsTold, FindsWord, Say
 
 from callbacks import RewardCallback, VerifierReward
 from lit_symbolic.certificate import Status
@@ -19,6 +17,8 @@ from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
+from tiny import weights
+from toys import Arbitrary, FailsAsTold, FindsWord, Say
 
 Fit = Callable[..., Trainer]
 

@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from toys import Say
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.tasks import Split
+from toys import Say
 
 
 def served(module: SymbolicDataModule, split: str) -> list[list[str]]:

@@ -9,8 +9,6 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import same, weights
-from toys import Arbitrary, Say
 
 from callbacks import IterationCheckpoint, VerifierReward
 from lit_symbolic.checkpoint_io import AtomicCheckpointIO
@@ -20,6 +18,8 @@ from lit_symbolic.modules import PPOModule, SFTModule, SymbolicModule
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rollouts.batch import SampledAnswer
+from tiny import same, weights
+from toys import Arbitrary, Say
 
 Fit = Callable[..., Trainer]
 QUIET: dict[str, Any] = {

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import checkpoint_of, loaded, same, started, tiny_args
 
 from lit_symbolic.cli import SymbolicCLI
+from tiny import checkpoint_of, loaded, same, started, tiny_args
 
 
 def free_port() -> int:

@@ -10,9 +10,7 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import same, weights
 from torch import Tensor
-from toys import Arbitrary, FindsWord, Say
 
 from callbacks import VerifierReward
 from lit_symbolic.modules import PPOModule
@@ -21,6 +19,8 @@ from lit_symbolic.policies import TinyLlama
 from lit_symbolic.policies.adapters import belongs_to
 from lit_symbolic.policies.loaders import HuggingFacePolicy, Lora, PolicyLoader
 from lit_symbolic.rewards import SchemeName
+from tiny import same, weights
+from toys import Arbitrary, FindsWord, Say
 
 Fit = Callable[..., Trainer]
 NOISE = Say(judge=Arbitrary())
@@ -373,7 +373,6 @@ def tamed(policy: TinyLlama, start: Path, **options: Any) -> PPOModule:
 def started(policy: TinyLlama, task: Say, folder: Path) -> Path:
     """A policy that draws its answer from the task's demonstrations."""
     import tiny
-
     from callbacks import IterationCheckpoint
     from lit_symbolic.modules import SFTModule
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from tiny import same, weights
-from toys import Say
 
 from lit_symbolic.modules import SFTModule
 from lit_symbolic.modules.settings import Optimization
 from lit_symbolic.policies import TinyLlama
+from tiny import same, weights
+from toys import Say
 
 Fit = Callable[..., Trainer]
 
