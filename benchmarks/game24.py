@@ -138,14 +138,8 @@ def main() -> None:
     for arm in (arm for arm in ARMS if arm in arguments.arms and not arguments.report):
         cells = [(scale.results / f"{arm}-seed{seed}.json", functools.partial(work[arm], seed)) for seed in arguments.seeds]
         run_cells(cells, arguments.side_by_side)
-        write_report(scale)
-    write_report(scale)
-
-
-def write_report(scale: Scale) -> None:
-    """Write the table beside the cells."""
-    scale.results.mkdir(parents=True, exist_ok=True)
-    scale.results.with_suffix(".md").write_text(report(scale))
+        scale.write(report(scale))
+    scale.write(report(scale))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,11 @@ class Scale:
             ppo=("--model.problems", "2", "--model.samples", "2"),
         )
 
+    def write(self, report: str) -> None:
+        """Write the table beside the cells."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        self.results.with_suffix(".md").write_text(report)
+
 
 def shown(path: Path) -> str:
     """A path as a command or a result names it: relative to the repository, where runs are started."""

@@ -385,8 +385,8 @@ class SymbolicModule(LightningModule):
 
     def announce(self, phase: str, done: int, total: float) -> None:
         """Tell callbacks with an ``on_phase`` hook how far a phase is."""
-        if not self.trainer.training and phase != "validating":
-            phase = "validating" if phase == "sampling" else phase
+        if phase == "sampling" and not self.trainer.training:
+            phase = "validating"
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             hook = getattr(callback, "on_phase", None)
             if hook is not None:
