@@ -22,22 +22,25 @@ from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, show
 from runs import environment as versions
 
 KL_NATS = 2.0
+AT_THE_END = ("--model.advantage.gamma", "1", "--reward.failure_reward", "0")
 SCHEMES: dict[str, tuple[str, ...]] = {
-    "until_error_share": ("--reward.scheme", "until_error", "--reward.prefix_weight", "0.5"),
-    "until_error": ("--reward.scheme", "until_error", "--reward.prefix_weight", "0"),
-    "boolean": ("--reward.scheme", "boolean"),
-    "token": ("--reward.scheme", "token"),
-    "token_penalty": ("--reward.scheme", "token_penalty"),
-    "token_sum_at_end": ("--reward.scheme", "token_sum_at_end"),
-    "token_shuffled": ("--reward.scheme", "token_shuffled"),
+    "until_error, near": ("--reward.scheme", "until_error"),
+    "until_error": ("--reward.scheme", "until_error", *AT_THE_END),
+    "until_error, share": ("--reward.scheme", "until_error", "--reward.prefix_weight", "0.5", *AT_THE_END),
+    "boolean": ("--reward.scheme", "boolean", *AT_THE_END),
+    "token": ("--reward.scheme", "token", *AT_THE_END),
+    "token_penalty": ("--reward.scheme", "token_penalty", *AT_THE_END),
+    "token_sum_at_end": ("--reward.scheme", "token_sum_at_end", *AT_THE_END),
+    "token_shuffled": ("--reward.scheme", "token_shuffled", *AT_THE_END),
 }
-"""Flags of each arm: only the place of the reward differs. The first also pays half a point for the share of right tokens."""
+"""Flags of each arm. The first is the recipe: -1 on the first wrong token, and a discount of 0.7 per token, which makes the
+tokens near it answer for it. The third also pays half a point for the share of right tokens. The others differ in the scheme."""
 
 
 def cell(scale: Scale, scheme: str, seed: int, iterations: int) -> dict[str, Any]:
     """Train one scheme from one start and evaluate it on the test puzzles."""
     run = Run(
-        scale.folder / f"{scheme}-seed{seed}",
+        scale.folder / cell_name(scheme, seed),
         ("configs/game24/ppo_token.yaml",),
         (
             *SCHEMES[scheme],
@@ -57,6 +60,11 @@ def cell(scale: Scale, scheme: str, seed: int, iterations: int) -> dict[str, Any
         **trained,
         "test": run.test(),
     }
+
+
+def cell_name(scheme: str, seed: int) -> str:
+    """Name of a cell's file and folder."""
+    return f"{scheme.replace(', ', '_')}-seed{seed}"
 
 
 def report(scale: Scale) -> str:
@@ -163,7 +171,10 @@ def main() -> None:
     for seed in [] if arguments.report else arguments.seeds:  # one seed of everything first: the table is useful early
         sft_start(seed, scale).fit()
         cells = [
-            (scale.results / f"{scheme}-seed{seed}.json", functools.partial(cell, scale, scheme, seed, arguments.iterations))
+            (
+                scale.results / f"{cell_name(scheme, seed)}.json",
+                functools.partial(cell, scale, scheme, seed, arguments.iterations),
+            )
             for scheme in arguments.schemes
         ]
         run_cells(cells, arguments.side_by_side)

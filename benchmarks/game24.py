@@ -4,7 +4,8 @@
     python benchmarks/game24.py --report   # writes the table from the cells that are there
 
 Arms, from the same supervised start of each seed: PPO as in ``make demo``, PPO as in the 30-minute recipe, and supervised
-fine-tuning continued on its own mixture for the same seconds as the demo's PPO.
+fine-tuning continued on its own mixture for the same seconds as either. The longer run of a pair resumes a copy of the
+shorter one, which gives the same weights as a run of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, ru
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
 DEMO_ITERATIONS = 100
-RECIPE_ITERATIONS = 300
+RECIPE_ITERATIONS = 200
 ARMS = {
     "sft": "supervised start",
     "demo": "+ PPO as in `make demo`",
@@ -29,6 +31,7 @@ ARMS = {
     "recipe": "+ PPO as in the recipe",
     "continued_recipe": "+ SFT continued for those seconds",
 }
+BEGINS_AS = {"recipe": "demo", "continued_recipe": "continued"}
 
 
 def sft_start(seed: int, scale: Scale, threads: int = 1) -> Run:
@@ -46,7 +49,7 @@ def sft_cell(scale: Scale, seed: int) -> dict[str, Any]:
 def ppo_cell(scale: Scale, arm: str, seed: int, iterations: int) -> dict[str, Any]:
     """PPO with token rewards from the start of this seed."""
     run = Run(
-        scale.folder / f"{arm}-seed{seed}",
+        begun(scale, arm, seed),
         PPO,
         (
             *("--seed_everything", str(seed), "--model.init_from", shown(sft_start(seed, scale).checkpoint)),
@@ -59,6 +62,15 @@ def ppo_cell(scale: Scale, arm: str, seed: int, iterations: int) -> dict[str, An
     return {"arm": arm, "seed": seed, "iterations": iterations, "command": run.command("fit"), **run.fit(), "test": run.test()}
 
 
+def begun(scale: Scale, arm: str, seed: int) -> Path:
+    """The folder of a run; a longer one begins as a copy of the shorter, without its mark of being done."""
+    folder = scale.folder / f"{arm}-seed{seed}"
+    shorter = scale.folder / f"{BEGINS_AS[arm]}-seed{seed}" if arm in BEGINS_AS else folder
+    if shorter.exists() and not folder.exists():
+        shutil.copytree(shorter, folder, ignore=shutil.ignore_patterns("done.json", "*.log", "report.html"))
+    return folder
+
+
 def continued_cell(scale: Scale, arm: str, seed: int, like: str) -> dict[str, Any]:
     """Supervised fine-tuning continued from the same start for as many seconds as the arm ``like`` took."""
     seconds = sum(iteration_seconds(json.loads((scale.results / f"{like}-seed{seed}.json").read_text())["curves"]))
@@ -66,11 +78,11 @@ def continued_cell(scale: Scale, arm: str, seed: int, like: str) -> dict[str, An
     each = statistics.median(iteration_seconds(start.fit()["curves"]))
     iterations = max(1, round(seconds / each))
     run = Run(
-        scale.folder / f"{arm}-seed{seed}",
+        begun(scale, arm, seed),
         SFT,
         (
             *("--seed_everything", str(seed + 1000), "--model.init_from", shown(start.checkpoint)),
-            *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", str(iterations)),
+            *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "1000"),
             *scale.flags,
         ),
         threads=1,
