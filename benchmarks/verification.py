@@ -69,12 +69,12 @@ def measure(init_from: str | None, iterations: int, threads: int) -> list[dict[s
         epochs=1,
         max_new_tokens=40,
         old_logprobs="engine",
-        advantage=Advantage(lam=0.95),
+        advantage=Advantage(gamma=0.7, lam=0.95),
         optimization=Optimization(learning_rate=3e-4, optimizer="muon"),
         evaluation=Evaluation(samples=1),
     )
     measured = Measure()
-    reward = VerifierReward(scheme="until_error", prefix_weight=0.5)
+    reward = VerifierReward(scheme="until_error", failure_reward=-1.0)
     trainer = Trainer(
         max_epochs=iterations + 1,
         reload_dataloaders_every_n_epochs=1,

@@ -103,7 +103,9 @@ class Advantage:
     """How rewards become advantages.
 
     Args:
-        gamma: Discount per token.
+        gamma: Discount per token. Below 1 it wants rewards that stand where they were earned (``until_error`` with a negative
+            ``failure_reward``): a fault is then charged to the few tokens before it, 1 / (1 - gamma) of them. It makes a late
+            failure cheaper than an early one, which is right where the verifier finds every fault where it is made.
         lam: GAE's lambda.
         whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own.
         whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.

@@ -414,13 +414,21 @@ def test_every_scheme_finds_the_one_right_word_of_eight(
 
 @pytest.mark.parametrize(
     "options",
-    [{"scheme": "until_error"}, {"scheme": "until_error", "prefix_weight": 0.5}, {"scheme": "boolean"}, {"scheme": "graded"}],
+    [
+        {"scheme": "until_error"},
+        {"scheme": "until_error", "prefix_weight": 0.5},
+        {"scheme": "until_error", "failure_reward": -1.0},
+        {"scheme": "boolean"},
+        {"scheme": "graded"},
+    ],
 )
 def test_failing_at_once_is_not_preferred_to_a_long_right_answer(
     options: dict[str, Any], tempting_start: Path, tiny_policy: TinyLlama, fit: Fit
 ) -> None:
     notes = Metrics()
-    module = tamed(tiny_policy, tempting_start, max_new_tokens=8)
+    # With the discount of the recipe, a failure weighs less the later it comes: failing at once is the worst way.
+    advantage = Advantage(gamma=0.7 if options.get("failure_reward") else 1.0)
+    module = tamed(tiny_policy, tempting_start, max_new_tokens=8, advantage=advantage)
     fit(module, TEMPTING, 20, [VerifierReward(**options, workers=1), notes])
     success = [metrics["train/success_rate"] for metrics in notes.kept]
     assert success[0] < 0.1
