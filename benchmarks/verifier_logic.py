@@ -25,7 +25,7 @@ from verifier_tables import Faults, Gold, Speed
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from rule_english import translate, translate_prontoqa  # noqa: E402
+from rule_english import translate, translate_prontoqa
 
 DATA = Path(os.environ.get("LIT_SYMBOLIC_DATA", ROOT.parent / "shared" / "data"))
 ANSWERS = {"A": "True", "B": "False", "C": "Unknown"}
@@ -92,7 +92,9 @@ def gold(quick: bool) -> list[Gold]:
         rows.append(_gold(source, LogicVerifier(), pairs))
         if source.startswith("ProofWriter"):
             compatible = _gold("", LogicVerifier(upstream_compatible=True), pairs)
-            note = f"{len(compatible.exceptions)} queries with two arguments that have an answer: `upstream_compatible` says Unknown"
+            note = (
+                f"{len(compatible.exceptions)} queries with two arguments that have an answer: `upstream_compatible` says Unknown"
+            )
             rows.append(Gold(f"{source}, upstream_compatible", compatible.answers, compatible.correct, [note]))
     return rows
 
@@ -179,7 +181,7 @@ def argument_lost(text: str, rng: random.Random) -> Iterator[Injection]:
 
 def lost_variable(text: str, rng: random.Random) -> Iterator[Injection]:
     """A conclusion about a variable that no premise has."""
-    matches = [m for m in re.finditer(r">>> \w+\((\$x)", text)]
+    matches = list(re.finditer(r">>> \w+\((\$x)", text))
     for match in rng.sample(matches, min(1, len(matches))):
         yield _replaced(text, match.start(1), match.end(1), "$z")
 
@@ -203,10 +205,9 @@ def strange_premise(text: str, rng: random.Random) -> Iterator[Injection]:
 def strange_constant(text: str, rng: random.Random) -> Iterator[Injection]:
     """A premise about someone who does not occur elsewhere."""
     for match in _shuffled(_premises(text), rng):
-        constants = [m for m in re.finditer(r"\$?\w+", match[2]) if m[0] not in ("True", "False")]
-        argument = rng.choice(constants)
-        start = match.start(2) + argument.start()
-        yield _replaced(text, start, start + len(argument[0]), "Nobody")
+        for argument in re.finditer(r"(?<!\$)\b\w+(?=,)", match[2]):
+            start = match.start(2) + argument.start()
+            yield _replaced(text, start, start + len(argument[0]), "Nobody")
 
 
 def strange_conclusion(text: str, rng: random.Random) -> Iterator[Injection]:

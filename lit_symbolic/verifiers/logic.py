@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal as Choice
 
@@ -13,36 +12,31 @@ from lit_symbolic.verifiers.forward_chaining import (
     Atom,
     Closure,
     CostError,
+    Derivation,
     Implication,
     NotStratifiedError,
     World,
     chain,
 )
-from lit_symbolic.verifiers.logic_blame import opposite_facts, unmet_premises
+from lit_symbolic.verifiers.logic_blame import explain
+from lit_symbolic.verifiers.logic_checks import UNBOUND_VARIABLE, UNDECLARED_PREDICATE, WRONG_ARITY, Sound, check
 from lit_symbolic.verifiers.logic_program import (
     MISSING_SECTION,
     UNPARSABLE_LINE,
-    Declaration,
     Literal,
-    Program,
     Rule,
     Span,
     read_program,
     show,
 )
 
-UNDECLARED_PREDICATE = "undeclared_predicate"
-"""The predicate's name, where it is used and not declared, or declared and not one of the problem's."""
-WRONG_ARITY = "wrong_arity"
-"""The arguments with their parentheses: not as many as were declared."""
-UNBOUND_VARIABLE = "unbound_variable"
-"""A variable of a fact or the query, or one of a conclusion that no premise has."""
 UNSTRATIFIED = "unstratified"
 """A negated premise that depends on its own rule (closed world only)."""
 NEVER_APPLICABLE = "never_applicable"
 """A premise that no fact and no conclusion meets, in a rule that could have led to the right conclusion."""
 SUSPECT = "suspect"
-"""One of the statements that a wrong conclusion was derived from, or a fact that denies the right one."""
+"""One of the statements that a wrong conclusion was derived from; where the right one was not derived, a statement that denies what
+it could come from, or a conclusion that nothing asks for."""
 WRONG_CONCLUSION = "wrong_conclusion"
 """The query: the program is well formed, and its answer is not the right one."""
 TOO_LONG = "too_long"
@@ -130,7 +124,7 @@ class LogicVerifier:
             message = f"the answer has {len(text)} characters; at most {self.max_characters} are read"
             return Certificate(False, 0.0, (Finding(0, len(text), TOO_LONG, message),), _measures(), Status.REJECTED, message)
         world: World = problem.facts.get("world", "open")
-        sound = _check(text, read_program(text, self.strict), problem.facts.get("predicates"), world, self.upstream_compatible)
+        sound = check(text, read_program(text, self.strict), problem.facts.get("predicates"), not self.upstream_compatible)
         facts, rules = [_atom(fact) for fact in sound.facts], [_implication(rule) for rule in sound.rules]
         try:
             closure = chain(facts, rules, world, self.max_steps)
@@ -167,94 +161,7 @@ class LogicVerifier:
         return str((False not in held) == value) if held else UNKNOWN
 
 
-@dataclass
-class _Sound:
-    """The statements of a program that have no fault of their own, and the faults of the others."""
-
-    facts: list[Literal]
-    rules: list[Rule]
-    query: Literal | None
-    findings: list[Finding]
-    statements: int
-    well_formed: float = 0.0
-
-
-def _check(text: str, program: Program, allowed: Mapping[str, int] | None, world: World, upstream: bool) -> _Sound:
-    findings = program.findings
-    arities: dict[str, int] = {}
-    declared = 0
-    for declaration in () if upstream else program.declarations or ():
-        fault = _declaration_fault(text, declaration, arities, allowed)
-        if fault is None:
-            declared += 1
-            arities.setdefault(declaration.name, declaration.arity)
-        else:
-            findings.append(fault)
-    if upstream:
-        declared = len(program.declarations or ())
-    elif program.declarations is None:
-        findings.append(Finding(0, 0, MISSING_SECTION, "the program declares no predicates: lines under Predicates:"))
-
-    def faults(literal: Literal, bound: Container[str] | None) -> list[Finding]:
-        """Of a literal whose variables must be ``bound``; None if they may be free."""
-        name, arguments, _, start, end = literal
-        found = []
-        if not upstream:
-            if program.declarations is None:
-                arities.setdefault(name, len(arguments))  # the first use is the declaration
-            arity = arities.get(name)
-            if arity is None:
-                found.append(Finding(start, start + len(name), UNDECLARED_PREDICATE, f"{name} is not declared"))
-            elif arity != len(arguments):
-                found.append(Finding(text.index("(", start), end, WRONG_ARITY, _arity_message(name, arity, len(arguments))))
-        if bound is not None:
-            for variable in dict.fromkeys(argument for argument in arguments if argument[0] == "$" and argument not in bound):
-                place = start + re.search(rf"{re.escape(variable)}(?![\w'-])", text[start:end]).start()
-                message = f"no premise has {variable}" if bound else f"{variable} stands for no one here"
-                found.append(Finding(place, place + len(variable), UNBOUND_VARIABLE, message))
-        return found
-
-    facts = []
-    for fact in program.facts:
-        if fault_list := faults(fact, ()):
-            findings += fault_list
-        else:
-            facts.append(fact)
-    rules = []
-    for rule in program.rules:
-        variables = {argument for premise in rule.premises for argument in premise.arguments}
-        fault_list = [fault for premise in rule.premises for fault in faults(premise, None)]
-        fault_list += [fault for conclusion in rule.conclusions for fault in faults(conclusion, variables)]
-        if fault_list:
-            findings += fault_list
-        else:
-            rules.append(rule)
-    query = program.query
-    if query is not None and (fault_list := faults(query, ())):
-        findings += fault_list
-        query = None
-    count = declared + len(facts) + len(rules) + (query is not None)
-    return _Sound(facts, rules, query, findings, program.statements, count / max(program.statements, 1))
-
-
-def _declaration_fault(
-    text: str, declaration: Declaration, arities: Mapping[str, int], allowed: Mapping[str, int] | None
-) -> Finding | None:
-    name, arity, start, end = declaration
-    if allowed is not None and name not in allowed:
-        message = f"{name} is not a predicate of this problem; they are {', '.join(allowed)}"
-        return Finding(start, start + len(name), UNDECLARED_PREDICATE, message)
-    expected = arities.get(name, arity) if allowed is None else allowed[name]
-    if expected == arity:
-        return None
-    return Finding(text.index("(", start), end, WRONG_ARITY, _arity_message(name, expected, arity))
-
-
-def _arity_message(name: str, expected: int, given: int) -> str:
-    return f"{name} takes {expected} argument{'s' * (expected != 1)}, not {given}"
-
-
-def _suspects(sound: _Sound, closure: Closure, facts: Sequence[Atom], rules: Sequence[Implication], answer: str) -> list[Finding]:
+def _suspects(sound: Sound, closure: Closure, facts: Sequence[Atom], rules: Sequence[Implication], answer: str) -> list[Finding]:
     """The statements that a wrong conclusion can come from."""
     if sound.query is None:
         return []
@@ -264,27 +171,38 @@ def _suspects(sound: _Sound, closure: Closure, facts: Sequence[Atom], rules: Seq
         if (name, arguments, held) not in closure.derivations or (closure.world == "closed" and not held):
             continue
         for atom, derivation in closure.proof((name, arguments, held)):
-            statement = sound.facts[derivation.fact] if derivation.fact is not None else sound.rules[derivation.rule or 0]
-            span = statement.start, statement.end
-            findings.setdefault(span, Finding(*span, SUSPECT, f"{show(name, arguments, held)} is derived by this: {show(*atom)}"))
+            statement = _statement(sound, derivation)
+            message = f"{show(name, arguments, held)} is derived by this: {show(*atom)}"
+            findings.setdefault((statement.start, statement.end), _finding(statement, SUSPECT, message))
     if findings or answer not in ("True", "False"):
         return list(findings.values())
 
     wanted = (name, arguments, (answer == "True") == value)
-    unmet = unmet_premises(wanted, facts, rules, closure)
-    for number, place, never in unmet:
+    reasons = explain(wanted, facts, rules, closure)
+    missing = f"{show(*wanted)} does not follow"
+    for (number, place), never in reasons.unmet.items():
         premise = sound.rules[number].premises[place]
         reason = "no fact and no rule gives it" if never else "nothing gives it for what this is about"
-        message = f"{show(*wanted)} does not follow: {premise} never holds, {reason}"
-        findings[premise.start, premise.end] = Finding(premise.start, premise.end, NEVER_APPLICABLE, message)
-    for index in opposite_facts(wanted, unmet, facts, rules):
-        fact = sound.facts[index]
-        message = f"{show(*wanted)} does not follow, and this denies what it could follow from"
-        findings[fact.start, fact.end] = Finding(fact.start, fact.end, SUSPECT, message)
+        findings[premise.start, premise.end] = _finding(premise, NEVER_APPLICABLE, f"{missing}: {premise} never holds, {reason}")
+    for atom in reasons.denied:
+        statement = _statement(sound, closure.derivations[atom])
+        findings[statement.start, statement.end] = _finding(statement, SUSPECT, f"{missing}, and this gives {show(*atom)}")
+    for number, place in reasons.unused:
+        conclusion = sound.rules[number].conclusions[place]
+        message = f"{missing}, and nothing asks for {conclusion.name}"
+        findings[conclusion.start, conclusion.end] = _finding(conclusion, SUSPECT, message)
     return list(findings.values())
 
 
-def _certificate(sound: _Sound, closure: Closure | None, answer: str | None, right: bool, evidence: str = "") -> Certificate:
+def _statement(sound: Sound, derivation: Derivation) -> Literal | Rule:
+    return sound.facts[derivation.fact] if derivation.fact is not None else sound.rules[derivation.rule or 0]
+
+
+def _finding(statement: Literal | Rule, kind: str, message: str) -> Finding:
+    return Finding(statement.start, statement.end, kind, message)
+
+
+def _certificate(sound: Sound, closure: Closure | None, answer: str | None, right: bool, evidence: str = "") -> Certificate:
     correct = right and not sound.findings
     if closure is not None and sound.query is not None:
         evidence = _proof(sound, closure, sound.query)
@@ -297,7 +215,7 @@ def _certificate(sound: _Sound, closure: Closure | None, answer: str | None, rig
     )
 
 
-def _proof(sound: _Sound, closure: Closure, query: Literal) -> str:
+def _proof(sound: Sound, closure: Closure, query: Literal) -> str:
     """The proof of the query or its opposite, in steps; or that there is none."""
     atom = (query.name, query.arguments, True)
     atom = atom if atom in closure.derivations else (query.name, query.arguments, False)
@@ -322,7 +240,7 @@ def _proof(sound: _Sound, closure: Closure, query: Literal) -> str:
 
 
 def _measures(
-    sound: _Sound | None = None, closure: Closure | None = None, concluded: bool = False, right: bool = False
+    sound: Sound | None = None, closure: Closure | None = None, concluded: bool = False, right: bool = False
 ) -> dict[str, float]:
     rules = len(sound.rules) if sound else 0
     steps = 0
