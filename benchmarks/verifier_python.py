@@ -1,0 +1,310 @@
+"""The Python verifier: how fast it is, whether gold programs are certified, whether findings hit injected faults.
+
+    python benchmarks/verifier_python.py [--quick]
+
+Real programs: GSM-Hard's (PAL, ``solution()``), MBPP's and HumanEval's (with their tests), from the data folder beside the checkout.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import gzip
+import io
+import json
+import random
+import re
+import sys
+import tokenize
+from collections.abc import Callable
+from pathlib import Path
+
+from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.verifiers.pool import VerifierPool
+from lit_symbolic.verifiers.python_program import PythonProgramVerifier
+from verifier_tables import Faults, Gold, faults_table, gold_table
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+VERIFIER = PythonProgramVerifier(fenced=False)
+PROCESSES = 2
+
+Program = tuple[Problem, str]
+Fault = tuple[str, int, int]
+Injection = Callable[[str, random.Random], Fault | None]
+
+
+def gold_programs() -> dict[str, list[Program]]:
+    """Gold programs by their set; those sets that are there."""
+    sets: dict[str, list[Program]] = {}
+    gsmhard, mbpp, humaneval = DATA / "gsmhard/gsmhardv2.jsonl", DATA / "mbpp/mbpp.jsonl", DATA / "humaneval/HumanEval.jsonl.gz"
+    if gsmhard.exists():
+        rows = [json.loads(line) for line in gsmhard.read_text().splitlines()]
+        sets["GSM-Hard"] = [
+            (Problem("gsmhard", f"row {place}", row["input"], {"answer": row["target"]}), row["code"])
+            for place, row in enumerate(rows, 1)
+        ]
+    if mbpp.exists():
+        rows = [json.loads(line) for line in mbpp.read_text().splitlines()]
+        sets["MBPP"] = [
+            (
+                Problem(
+                    "mbpp",
+                    f"task {row['task_id']}",
+                    row["text"],
+                    {"tests": [*filter(None, [row["test_setup_code"]]), *row["test_list"]]},
+                ),
+                row["code"],
+            )
+            for row in rows
+        ]
+    if humaneval.exists():
+        with gzip.open(humaneval, "rt") as file:
+            rows = [json.loads(line) for line in file]
+        sets["HumanEval"] = [
+            (
+                Problem("humaneval", row["task_id"], row["prompt"], {"tests": [f"{row['test']}\ncheck({row['entry_point']})"]}),
+                row["prompt"] + row["canonical_solution"],
+            )
+            for row in rows
+        ]
+    return sets
+
+
+def verify(items: list[Program]) -> list[Certificate]:
+    """Certificates from a pool."""
+    with VerifierPool(PROCESSES, deadline_seconds=30) as pool:
+        return pool.verify(VERIFIER, items)
+
+
+@functools.cache
+def certified_gold() -> dict[str, list[tuple[Program, Certificate]]]:
+    """Gold programs with their certificates."""
+    return {name: list(zip(programs, verify(programs), strict=True)) for name, programs in gold_programs().items()}
+
+
+def gold(quick: bool) -> list[Gold]:
+    """How many gold programs are certified correct."""
+    rows = []
+    for name, certified in certified_gold().items():
+        exceptions = [
+            f"{problem.id}: {certificate.status}: {certificate.evidence.splitlines()[0] if certificate.evidence else ''}"
+            for (problem, _), certificate in certified
+            if not certificate.correct
+        ]
+        rows.append(Gold(name, len(certified), len(certified) - len(exceptions), exceptions))
+    return rows
+
+
+def faults(quick: bool) -> list[Faults]:
+    """Inject faults of each kind into gold programs and see whether findings overlap them."""
+    programs = [
+        (problem, text.replace("\r\n", "\n"))
+        for certified in certified_gold().values()
+        for (problem, text), certificate in certified
+        if certificate.correct
+    ]
+    limit = 40 if quick else 200
+    tables = []
+    for kind, inject in INJECTIONS.items():
+        rng = random.Random(kind)
+        rng.shuffle(programs)
+        broken = [(problem, fault) for problem, text in programs if (fault := inject(text, rng)) is not None][: 2 * limit]
+        certificates = verify([(problem, fault[0]) for problem, fault in broken])
+        table = Faults(kind)
+        for (_, fault), certificate in zip(broken, certificates, strict=True):
+            # A change that alters no result is no fault: the program is as right as before.
+            if not certificate.correct and certificate.is_evidence and len(table.overlapped) < limit:
+                table.add(certificate, *fault)
+        tables.append(table)
+    return tables
+
+
+# --- faults ---
+
+
+def _choose(
+    text: str, rng: random.Random, kind: type[ast.AST], keep: Callable[[ast.AST], bool] = lambda node: True
+) -> tuple[int, int, ast.AST] | None:
+    """Characters of a random node of one kind inside a function."""
+    lines = [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
+
+    def character(line: int, column: int) -> int:
+        start = lines[line - 1]
+        end = lines[line] if line < len(lines) else len(text)
+        return start + len(text[start:end].encode()[:column].decode())
+
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    nodes = [node for function in functions for statement in function.body for node in ast.walk(statement)]
+    nodes = [node for node in nodes if isinstance(node, kind) and keep(node)]
+    if not nodes:
+        return None
+    node = rng.choice(nodes)
+    return character(node.lineno, node.col_offset), character(node.end_lineno, node.end_col_offset), node
+
+
+def _loaded(node: ast.AST) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
+def undefined_variable(text: str, rng: random.Random) -> Fault | None:
+    """A use of a variable gets a name that is not defined."""
+    found = _choose(text, rng, ast.Name, _loaded)
+    if found is None:
+        return None
+    start, end, _ = found
+    return f"{text[:end]}_zz{text[end:]}", start, end + 3
+
+
+def wrong_attribute(text: str, rng: random.Random) -> Fault | None:
+    """An attribute or method gets a name that does not exist."""
+    found = _choose(text, rng, ast.Attribute, _loaded)
+    if found is None:
+        return None
+    _, end, node = found
+    return f"{text[:end]}_zz{text[end:]}", end - len(node.attr), end + 3
+
+
+def division_by_zero(text: str, rng: random.Random) -> Fault | None:
+    """An operation becomes a division by zero."""
+    found = _choose(text, rng, ast.BinOp)
+    if found is None:
+        return None
+    start, end, _ = found
+    inserted = " / 0"
+    return f"{text[:start]}({text[start:end]}){inserted}{text[end:]}", end + 2, end + 2 + len(inserted)
+
+
+def type_error(text: str, rng: random.Random) -> Fault | None:
+    """None is added to an operation's value."""
+    found = _choose(text, rng, ast.BinOp)
+    if found is None:
+        return None
+    start, end, _ = found
+    return f"{text[:start]}({text[start:end]}) + None{text[end:]}", end + 2, end + 9
+
+
+def missing_return(text: str, rng: random.Random) -> Fault | None:
+    """The last return statement of a function is deleted, with its line if nothing else stands there."""
+    found = _choose(text, rng, ast.Return)
+    if found is None or not text[: found[0]].split("\n")[-1].isspace():
+        return None
+    start = len(text[: found[0]].rstrip())
+    shorter = text[:start] + text[found[1] :]
+    try:
+        ast.parse(shorter)
+    except SyntaxError:  # it was all of a block
+        return None
+    return shorter, start, start
+
+
+def wrong_operator(text: str, rng: random.Random) -> Fault | None:
+    """One operator becomes another."""
+    others = {"+": "-", "-": "+", "*": "+", "/": "*", "<": ">", ">": "<", "==": "!=", "//": "*", "%": "+"}
+    place = _token(text, rng, lambda token: token.type == tokenize.OP and token.string in others)
+    if place is None:
+        return None
+    start, end = place
+    other = others[text[start:end]]
+    return text[:start] + other + text[end:], start, start + len(other)
+
+
+def _deletion(*characters: str) -> Injection:
+    def delete(text: str, rng: random.Random) -> Fault | None:
+        place = _token(text, rng, lambda token: token.type == tokenize.OP and token.string in characters)
+        if place is None:
+            return None
+        start, end = place
+        shorter = text[:start] + text[end:]
+        try:
+            ast.parse(shorter)
+        except (SyntaxError, ValueError):
+            return shorter, start, start
+        return None
+
+    return delete
+
+
+def missing_colon(text: str, rng: random.Random) -> Fault | None:
+    """The colon at the head of a block is deleted."""
+    heads = [
+        match.end() - 1
+        for match in re.finditer(r"^[ \t]*(?:def|if|elif|else|for|while|try|with)\b[^\n#]*:(?=[ \t]*\r?$)", text, re.M)
+    ]
+    if not heads:
+        return None
+    start = rng.choice(heads)
+    shorter = text[:start] + text[start + 1 :]
+    try:
+        ast.parse(shorter)
+    except SyntaxError:
+        return shorter, start, start
+    return None
+
+
+def misspelled_keyword(text: str, rng: random.Random) -> Fault | None:
+    """Two letters of a keyword change places."""
+    words = ("return", "for", "while", "if", "else", "def", "in", "import")
+    place = _token(text, rng, lambda token: token.type == tokenize.NAME and token.string in words)
+    if place is None:
+        return None
+    start, end = place
+    return f"{text[:start]}{text[start + 1]}{text[start]}{text[start + 2 :]}", start, end
+
+
+def missing_quote(text: str, rng: random.Random) -> Fault | None:
+    """The closing quote of a string on one line is deleted."""
+    place = _token(text, rng, lambda token: token.type == tokenize.STRING and token.string[-3:] not in ('"""', "'''"))
+    if place is None:
+        return None
+    return text[: place[1] - 1] + text[place[1] :], place[1] - 1, place[1] - 1
+
+
+def wrong_indentation(text: str, rng: random.Random) -> Fault | None:
+    """A line inside a function is indented by one blank more."""
+    lines = [match.start() for match in re.finditer(r"^[ \t]+(?=[a-z])", text, re.M)]
+    if not lines:
+        return None
+    start = rng.choice(lines)
+    longer = f"{text[:start]} {text[start:]}"
+    try:
+        ast.parse(longer)
+    except SyntaxError:
+        return longer, start, start + 1
+    return None
+
+
+def _token(text: str, rng: random.Random, keep: Callable[[tokenize.TokenInfo], bool]) -> tuple[int, int] | None:
+    """Characters of a random token."""
+    starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    places = [
+        (starts[token.start[0] - 1] + token.start[1], starts[token.end[0] - 1] + token.end[1])
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if keep(token)
+    ]
+    return rng.choice(places) if places else None
+
+
+INJECTIONS: dict[str, Injection] = {
+    "deleted colon": missing_colon,
+    "deleted closing bracket": _deletion(")", "]", "}"),
+    "deleted opening bracket": _deletion("(", "[", "{"),
+    "deleted quote": missing_quote,
+    "misspelled keyword": misspelled_keyword,
+    "wrong indentation": wrong_indentation,
+    "undefined variable": undefined_variable,
+    "wrong attribute": wrong_attribute,
+    "division by zero": division_by_zero,
+    "type error": type_error,
+    "deleted return": missing_return,
+    "wrong operator": wrong_operator,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    quick = "--quick" in sys.argv
+    print(gold_table(gold(quick)), faults_table(faults(quick)), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()
