@@ -1,0 +1,302 @@
+"""Certifies C++ programs: they compile, and pass tests. Both happen in the sandbox; the compiler says where an answer is wrong.
+
+Beside this file: :mod:`~lit_symbolic.verifiers.cpp_program` (characters, bytes, tokens),
+:mod:`~lit_symbolic.verifiers.cpp_diagnostics` (from the compiler's words to findings),
+:mod:`~lit_symbolic.verifiers.cpp_braces` (where a brace is missing), :mod:`~lit_symbolic.verifiers.cpp_cases` (test cases) and
+:mod:`~lit_symbolic.verifiers.cpp_prelude` (the shared precompiled header).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from lit_symbolic.certificate import Certificate, Finding, Problem, Status
+from lit_symbolic.verifiers.cpp_cases import Case, cases_of, failure, ran_out_of_time, report
+from lit_symbolic.verifiers.cpp_diagnostics import (
+    LINKER,
+    SEMANTIC,
+    SOURCE_NAME,
+    SYNTAX,
+    Pointing,
+    compiler_findings,
+    linker_findings,
+    read_diagnostics,
+    read_origins,
+)
+from lit_symbolic.verifiers.cpp_prelude import prelude, toolchain
+from lit_symbolic.verifiers.cpp_program import Program, fenced_code
+from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
+
+GOAL = "goal"
+"""Tests fail: the whole answer, since nothing says where."""
+RESOURCES = "resources"
+"""The compiler used up its time or memory on it, or broke: the whole answer."""
+TOO_LONG = "too_long"
+"""The whole answer: it was not read."""
+
+KINDS = (SYNTAX, SEMANTIC, LINKER, GOAL, RESOURCES, TOO_LONG)
+
+ENDS_EARLY = frozenset(
+    ("exit", "_exit", "_Exit", "quick_exit", "pthread_exit", "thrd_exit", "syscall")
+    + ("execl", "execlp", "execle", "execv", "execve", "execvp", "execvpe", "fexecve")
+)
+"""Functions by which an answer could make a test that only looks at the exit status end well before its checks."""
+
+_BROKEN = re.compile(r"internal compiler error|terminated program|out of memory|virtual memory exhausted|memory exhausted")
+_NOT_THE_PROGRAM = ("<command-line>", "<built-in>", "cc1plus")
+_JSON = ("-fdiagnostics-format=json",)
+_PLAIN = ("-fdiagnostics-format=text", "-fno-diagnostics-show-caret", "-fdiagnostics-column-unit=byte")
+_ENVIRONMENT = {"LC_ALL": "C", "TMPDIR": "/work"}
+
+
+@dataclass(frozen=True)
+class CppVerifier:
+    """The symbolic tool of C++: g++ and the compiled program.
+
+    Facts of a problem, all of them optional:
+
+    - ``prefix``, ``suffix``: code before and behind the answer, in the same file; the suffix begins on a line of its own;
+    - ``tests``: mappings with ``input``, ``output``, ``hidden``, see :class:`~lit_symbolic.verifiers.cpp_cases.Case`. Without
+      tests an answer is correct if it compiles. An ``output`` of None means that the exit status alone decides, as with a
+      suffix full of assertions; the answer may then not call ``exit`` and its like;
+    - ``run_seconds``, ``run_megabytes``: in place of this verifier's.
+
+    Measures: ``compiled`` 1 or 0 (with tests: and linked); ``tests``, ``tests_passed``: their numbers, and ``tests_fraction``,
+    the share; ``public_fraction`` and ``hidden_fraction`` the same of those, 1 where there are none and it compiled. The score
+    is ``tests_fraction``, or ``compiled`` where there are no tests.
+
+    An answer on which the compiler uses up its processor time or memory is rejected: that is the answer's doing. A deadline
+    alone, with processor time left, may be a busy machine: it is no evidence (``timeout``), for the compiler as for a test. A
+    program that uses up its processor time fails the test, and those behind it are not run and count as failed.
+
+    Args:
+        compiler: Name or path of g++, version 11 or newer.
+        standard: The language's standard, as behind ``-std=``.
+        flags: Further flags.
+        headers: Included before every program, from a precompiled header that all workers share. ``()`` is none: then an
+            ``#include`` that is missing is an error, as it is elsewhere, and a compilation takes most of a second.
+        errors: ``all``, or only the ``first`` in the order of their places.
+        spans: ``token``: the characters that the compiler points at; ``line``: the lines that hold them.
+        previous_line: Where something is missing before a line break (a ``;``), point there, not at the next line, where the
+            compiler notices it.
+        code_fence: If there is a Markdown fence in the answer, what is inside the first one is the program.
+        max_errors: So many of its errors are read. (``-fmax-errors`` would lose them all: g++ 12 then ends without its JSON.)
+        compile_seconds: Processor time for the compiler; four times that is its deadline.
+        compile_megabytes: Memory for the compiler.
+        run_seconds: Processor time for each test; four times that and a second is its deadline.
+        run_megabytes: Memory for each test.
+        output_megabytes: What a test may write.
+        tolerance: Numbers in the output may differ by this much, absolutely or relatively.
+        max_characters: Longer answers are rejected unread.
+        sandbox: Mode of the :class:`~lit_symbolic.verifiers.sandbox.Sandbox`.
+        cache_dir: Folder of the precompiled header; None is the user's cache.
+
+    Example:
+        >>> problem = Problem("cpp", "double", "", {"tests": [{"input": "4", "output": "8"}, {"input": "0", "output": "0"}]})
+        >>> answer = "int main() {\\n  int n;\\n  std::cin >> n;\\n  std::cout << 2 * n"
+        >>> CppVerifier().verify(problem, answer + ";\\n}\\n").correct  # doctest: +SKIP
+        True
+        >>> finding, = CppVerifier().verify(problem, answer + "\\n}\\n").findings  # doctest: +SKIP
+        >>> finding.kind, finding.start == len(answer), finding.message  # doctest: +SKIP
+        ('syntax', True, "expected ';' before '}' token")
+    """
+
+    compiler: str = "g++"
+    standard: str = "gnu++17"
+    flags: tuple[str, ...] = ("-O1",)
+    headers: tuple[str, ...] = ("bits/stdc++.h",)
+    errors: Literal["all", "first"] = "all"
+    spans: Literal["token", "line"] = "token"
+    previous_line: bool = True
+    code_fence: bool = False
+    max_errors: int = 20
+    compile_seconds: float = 4.0
+    compile_megabytes: int = 1024
+    run_seconds: float = 2.0
+    run_megabytes: int = 256
+    output_megabytes: int = 4
+    tolerance: float = 0.0
+    max_characters: int = 100_000
+    sandbox: Literal["required", "best_effort", "off"] = "required"
+    cache_dir: str | None = None
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        """Certify a program, see the class.
+
+        Raises:
+            CompilerUnavailable: If g++ is missing; says what to install.
+        """
+        cases = cases_of(problem.facts)
+        if len(text) > self.max_characters:
+            message = f"the answer has {len(text)} characters; at most {self.max_characters} are read"
+            return _rejected(text, TOO_LONG, message, cases)
+        start, end = fenced_code(text) if self.code_fence else (0, len(text))
+        program = Program(str(problem.facts.get("prefix", "")), text[start:end], str(problem.facts.get("suffix", "")))
+        compiled = self._compile(program, cases)
+        if compiled.returncode == 0 and compiled.outcome is Outcome.EXITED and not compiled.truncated:
+            return self._test(problem, compiled.stdout, cases, text)
+        if isinstance(failed := self._why_not_compiled(program, compiled, cases, text), Certificate):
+            return failed
+        moved = [Finding(f.start + start, f.end + start, f.kind, f.message) for f in failed]
+        if self.errors == "first":
+            moved = moved[:1]
+        return Certificate(False, 0.0, tuple(moved), _measures(cases, compiled=False), evidence=_listed(moved, text))
+
+    def prepare(self) -> None:
+        """Find the compiler and build the shared header now, which takes seconds, instead of with the first answer.
+
+        Raises:
+            CompilerUnavailable: If g++ is missing; says what to install.
+        """
+        toolchain(self.compiler)
+        if self.headers:
+            _shared_header(self.compiler, self._language(), self.headers, self.cache_dir)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A worker of a pool is given time to unpickle a verifier before the first deadline: the time to build the header."""
+        self.__dict__.update(state)
+        self.prepare()
+
+    def _language(self) -> tuple[str, ...]:
+        return (f"-std={self.standard}", *self.flags)
+
+    def _compile(self, program: Program, cases: Sequence[Case], diagnostics: Sequence[str] = _JSON) -> Execution:
+        """Compile the program; with tests also link it, and have the executable on standard output.
+
+        ``-fsyntax-only`` where there are no tests. Where there are, its pass is the first part of compiling: run on its own
+        before it would find the same errors, and cost correct answers that part twice.
+        """
+        tool = toolchain(self.compiler)
+        command = [tool.path, *self._language(), "-w", *diagnostics]
+        readable = [*tool.readable]
+        if self.headers:
+            header = _shared_header(self.compiler, self._language(), self.headers, self.cache_dir)
+            command += ["-include", header]
+            readable.append(header.rpartition("/")[0])
+        command.append(SOURCE_NAME)
+        if cases and diagnostics is _JSON:
+            forbidden = [f"-Wl,--wrap={name}" for name in sorted(_forbidden(program, cases))]
+            script = '"$0" "$@" -o program && exec cat program'
+            command = ["/bin/sh", "-c", script, *command, "-pipe", *forbidden]
+        else:
+            command.append("-fsyntax-only")
+        return Sandbox(self.sandbox).run(
+            command,
+            files={SOURCE_NAME: program.data},
+            readable=readable,
+            environment=_ENVIRONMENT,
+            limits=Limits(
+                wall_seconds=4 * self.compile_seconds,
+                cpu_seconds=math.ceil(self.compile_seconds),
+                memory_megabytes=self.compile_megabytes,
+                file_megabytes=64,
+                tmpfs_megabytes=128,
+                output_bytes=32 << 20,
+            ),
+        )
+
+    def _why_not_compiled(
+        self, program: Program, compiled: Execution, cases: Sequence[Case], text: str
+    ) -> Certificate | list[Finding]:
+        """Findings in the answer's code, or the certificate of a compiler that came to no end."""
+        output = compiled.stderr.decode("utf-8", "replace")
+        errors, rest = read_diagnostics(output, program, self.max_errors)
+        if any(error.file in _NOT_THE_PROGRAM for error in errors) and not program.renumbers_lines:
+            return Certificate.without_evidence(Status.CRASHED, f"the compiler was not started right: {errors[0].message}")
+        if errors:
+            origins = {}
+            if any(error.span is None for error in errors) and not program.renumbers_lines:
+                again = self._compile(program, cases, _PLAIN)
+                origins = read_origins(again.stderr.decode("utf-8", "replace"), program)
+            pointing = Pointing(whole_lines=self.spans == "line", previous_line=self.previous_line)
+            return compiler_findings(errors, origins, program, pointing)
+        if findings := linker_findings(rest, program, _forbidden(program, cases)):
+            return findings
+        if ran_out_of_time(compiled, self.compile_seconds):
+            message = f"the compiler needs more than {self.compile_seconds:g} s of processor time"
+            return _rejected(text, RESOURCES, message, cases)
+        if compiled.outcome is Outcome.TIMEOUT:
+            return Certificate.without_evidence(Status.TIMEOUT, f"the compiler was stopped after {compiled.wall_seconds:.1f} s")
+        if compiled.outcome in (Outcome.MEMORY_LIMIT, Outcome.OUTPUT_LIMIT) or compiled.truncated:
+            return _rejected(text, RESOURCES, "the compiler needs too much memory, or writes too much", cases)
+        if compiled.outcome is Outcome.SIGNALED or _BROKEN.search(output):
+            return _rejected(text, RESOURCES, "the compiler broke, or ran out of memory", cases)
+        return Certificate.without_evidence(Status.CRASHED, f"the compiler failed without an error in the program: {output}")
+
+    def _test(self, problem: Problem, executable: bytes, cases: Sequence[Case], text: str) -> Certificate:
+        """Run the program on all cases; each has its own sandbox."""
+        seconds = float(problem.facts.get("run_seconds", self.run_seconds))
+        limits = Limits(
+            wall_seconds=4 * seconds + 1,
+            cpu_seconds=math.ceil(seconds),
+            memory_megabytes=int(problem.facts.get("run_megabytes", self.run_megabytes)),
+            output_bytes=self.output_megabytes << 20,
+        )
+        failures: dict[int, str] = {}
+        for index, case in enumerate(cases):
+            run = Sandbox(self.sandbox).run(
+                ["/bin/sh", "-c", "chmod +x program && exec ./program"],
+                stdin=case.input.encode("utf-8", "surrogatepass"),
+                files={"program": executable},
+                environment=_ENVIRONMENT,
+                limits=limits,
+            )
+            if run.outcome is Outcome.TIMEOUT and not ran_out_of_time(run, seconds) and not failures:
+                message = f"test {index + 1} was stopped after {run.wall_seconds:.1f} s, with processor time left"
+                return Certificate.without_evidence(Status.TIMEOUT, message)
+            if (why := failure(case, run, self.tolerance, seconds)) is not None:
+                failures[index] = why
+            if run.outcome is Outcome.TIMEOUT or ran_out_of_time(run, seconds):
+                failures |= dict.fromkeys(range(index + 1, len(cases)), "not run")
+                break
+        measures = _measures(cases, compiled=True, failures=failures)
+        if not failures:
+            evidence = f"compiles and passes {len(cases)} tests" if cases else "compiles"
+            return Certificate(True, 1.0, measures=measures, evidence=evidence)
+        told = report(cases, failures)
+        finding = Finding(0, len(text), GOAL, f"{len(failures)} of {len(cases)} tests failed; {told.partition(chr(10))[0]}")
+        return Certificate(False, measures["tests_fraction"], (finding,), measures, evidence=told)
+
+
+@lru_cache
+def _shared_header(compiler: str, flags: tuple[str, ...], headers: tuple[str, ...], cache_dir: str | None) -> str:
+    return str(prelude(compiler, flags, headers, cache_dir))
+
+
+def _forbidden(program: Program, cases: Sequence[Case]) -> frozenset[str]:
+    """The functions that the answer may not call: those of :data:`ENDS_EARLY` that the code around it does not use either."""
+    if all(case.output is not None for case in cases):
+        return frozenset()
+    return ENDS_EARLY - set(re.findall(r"\w+", program.prefix)) - set(re.findall(r"\w+", program.suffix))
+
+
+def _measures(cases: Sequence[Case], compiled: bool, failures: Sequence[int] | dict[int, str] = ()) -> dict[str, float]:
+    def fraction(indices: list[int]) -> float:
+        if not compiled:
+            return 0.0
+        return sum(index not in failures for index in indices) / len(indices) if indices else 1.0
+
+    everything = list(range(len(cases)))
+    return {
+        "compiled": float(compiled),
+        "tests": float(len(cases)),
+        "tests_passed": float(len(cases) - len(failures)) if compiled else 0.0,
+        "tests_fraction": fraction(everything),
+        "public_fraction": fraction([index for index in everything if not cases[index].hidden]),
+        "hidden_fraction": fraction([index for index in everything if cases[index].hidden]),
+    }
+
+
+def _rejected(text: str, kind: str, message: str, cases: Sequence[Case]) -> Certificate:
+    finding = Finding(0, len(text), kind, message)
+    return Certificate(False, 0.0, (finding,), _measures(cases, compiled=False), Status.REJECTED, message)
+
+
+def _listed(findings: Sequence[Finding], text: str) -> str:
+    """The findings with their lines, as a compiler lists them."""
+    return "\n".join(f"line {text.count(chr(10), 0, f.start) + 1}: {f.kind}: {f.message}" for f in findings)
