@@ -10,51 +10,30 @@ import os
 import pickle
 import threading
 import time
-from collections import deque
-from concurrent.futures import CancelledError, Future
+from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 from lit_symbolic.certificate import Certificate, Status
-from lit_symbolic.verifiers.worker import Outcome, Reply, Worker, WorkerDied
+from lit_symbolic.verifiers.jobs import Job, Ledger
+from lit_symbolic.verifiers.worker import Outcome, Reply, WorkerDied, WorkerHandle
 
 AHEAD_SECONDS = 0.01
 """Work sent to a busy worker ahead of time, so that cheap answers do not wait for the trainer's interpreter lock."""
 AHEAD_ANSWERS = 32
 AHEAD_BYTES = 32_768
 """Well below what a pipe holds: sending ahead never blocks."""
-START_ATTEMPTS = 5
+ABANDONED_SECONDS = 0.1
+"""Time for an answer that a worker was sent before all who waited for it gave up."""
+START_ATTEMPTS = 20
+START_PAUSE_SECONDS = 0.1
+LOAD_ATTEMPTS = 5
+RETRY_SECONDS = 5.0
+"""Pause after a worker could not be started while others are up."""
 PING_KEY, PING = "", pickle.dumps(None)
 """A verifier that is none: a worker that has loaded it is up."""
-
-
-class Verification(Future[Certificate]):
-    """The certificate to come. ``began`` and ``ended`` are the worker's times by ``time.monotonic()``, set when it is done."""
-
-    began: float | None = None
-    ended: float | None = None
-
-
-@dataclass
-class PoolStatistics:
-    """Counts since the pool was made: ``verified`` answers with a certificate of their verifier, the others by their fault."""
-
-    verified: int = 0
-    timeouts: int = 0
-    crashes: int = 0
-    restarts: int = 0
-    busy_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class Job:
-    """One answer on its way: its future, and verifier and ``(problem, text)`` as pickles; ``key`` is the verifier's digest."""
-
-    future: Verification
-    key: str
-    verifier: bytes
-    payload: bytes
 
 
 @dataclass
@@ -63,22 +42,31 @@ class Shared:
 
     deadline_seconds: float
     start_seconds: float
-    memory_megabytes: int | None
-    statistics: PoolStatistics
-    lock: threading.Lock
+    new_worker: Callable[[], WorkerHandle]
+    max_losses: int
+    ledger: Ledger
     queue: SimpleQueue[Job | None] = field(default_factory=SimpleQueue)
     unloadable: dict[str, Certificate] = field(default_factory=dict)
+    up: set[Dispatcher] = field(default_factory=set)
+    """Those whose worker is up."""
 
 
 class Dispatchers:
     """The running part of a pool, from its start to its close."""
 
-    def __init__(self, workers: int, shared: Shared) -> None:
+    def __init__(self, workers: int, shared: Shared, on_closed: Callable[[], None]) -> None:
         self.pid = os.getpid()
         self.queue = shared.queue
+        self._ledger = shared.ledger
+        self._on_closed = on_closed
         self._dispatchers = [Dispatcher(shared) for _ in range(workers)]
         for dispatcher in self._dispatchers:
             dispatcher.start()
+
+    def evict(self) -> None:
+        """Kill the workers that are busy with an answer for which nobody waits any more."""
+        for dispatcher in self._dispatchers:
+            dispatcher.evict()
 
     def close(self) -> None:
         """Kill all workers, end all threads, cancel what is not verified."""
@@ -93,13 +81,19 @@ class Dispatchers:
             while True:
                 job = self.queue.get_nowait()
                 if job is not None:
-                    _cancel(job)
+                    self._ledger.cancel(job)
         except Empty:
             pass
+        self._ledger.wake()
+        self._on_closed()
 
 
 class _Closed(Exception):
     """The pool was closed while this dispatcher was at work."""
+
+
+class _NoWorker(Exception):
+    """The worker is gone; begin again with another."""
 
 
 class Dispatcher(threading.Thread):
@@ -108,19 +102,30 @@ class Dispatcher(threading.Thread):
     def __init__(self, shared: Shared) -> None:
         super().__init__(name="verifier-dispatcher", daemon=True)
         self._shared = shared
-        self._worker: Worker | None = None
+        self._ledger = shared.ledger
+        self._worker: WorkerHandle | None = None
         self._worker_lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
+        self._evicted = False  # the worker was killed for an answer that nobody waits for any more
         self._waiting: deque[Job] = deque()  # taken from the queue, not with the worker
         self._sent: deque[Job] = deque()  # with the worker; it is busy with the first
         self._head_began = 0.0
         self._mean_seconds = 1.0
+        self._load_deaths: Counter[str] = Counter()
 
     def stop(self) -> None:
         """Kill the worker, which also wakes this thread, and start no other. For another thread to call."""
         with self._worker_lock:
-            self._closed = True
+            self._closed.set()
             if self._worker is not None:
+                self._worker.kill()
+
+    def evict(self) -> None:
+        """Kill the worker if the answer that it is busy with was abandoned. For another thread to call."""
+        with self._worker_lock, suppress(IndexError):
+            if self._sent[0].abandoned and self._worker is not None:
+                # Should it just have gone on to another answer, that one is not to blame: see _collect.
+                self._evicted = True
                 self._worker.kill()
 
     def run(self) -> None:
@@ -128,11 +133,12 @@ class Dispatcher(threading.Thread):
         try:
             while True:
                 try:
-                    with suppress(OSError):  # if it cannot be started, the next job reports it
-                        self._start_worker()
+                    self._await_worker()
                     self._fill()
                     if self._sent:
                         self._collect()
+                except _NoWorker:
+                    continue
                 except _Closed:
                     return
                 except Exception as error:  # no verifier's fault: the caller must hear of it
@@ -141,40 +147,84 @@ class Dispatcher(threading.Thread):
                     self._waiting.clear()
                     self._discard_worker()
                     for job in failed:
-                        job.future.set_exception(error)
+                        self._ledger.fail(job, error)
         finally:
             self._discard_worker()
             for job in (*self._sent, *self._waiting):
-                _cancel(job)
+                self._ledger.cancel(job)
+            if self._ledger.cache is not None:
+                self._ledger.cache.close()
+
+    def _await_worker(self) -> None:
+        """Have a worker that is up before an answer is taken from the queue, which another worker could verify meanwhile.
+
+        Raises:
+            RuntimeError: If none can be started, here or elsewhere, and there is an answer to verify.
+        """
+        while self._worker is None or not self._worker.knows(PING_KEY):
+            ending = ""
+            for _ in range(START_ATTEMPTS):
+                try:
+                    self._start_worker().load(PING_KEY, PING, self._shared.start_seconds)
+                    self._shared.up.add(self)
+                    return
+                except (TimeoutError, WorkerDied, OSError) as error:
+                    self._discard_worker()
+                    ending = str(error) or f"it was not ready after {self._shared.start_seconds:g} s"
+                    if isinstance(error, TimeoutError):
+                        break
+                    self._closed.wait(START_PAUSE_SECONDS)
+            self._give_back()
+            if self._shared.up:
+                self._closed.wait(RETRY_SECONDS)
+                continue
+            job = self._take(block=True)
+            if job is not None:
+                self._waiting.append(job)
+                if not self._shared.up:
+                    raise RuntimeError(f"no verifier worker could be started: {ending}")
+
+    def _give_back(self) -> None:
+        while self._waiting:
+            self._shared.queue.put(self._waiting.popleft())
+
+    def _take(self, block: bool) -> Job | None:
+        """The next job of the queue; ``None`` if it was cancelled, or there is none and this does not block."""
+        try:
+            job = self._shared.queue.get(block=block)
+        except Empty:
+            return None
+        if job is None:
+            raise _Closed
+        return job if self._ledger.begin(job) else None
 
     def _fill(self) -> None:
         """Send what the worker should have at hand; block while there is nothing to do."""
         limit = min(AHEAD_ANSWERS, 1 + int(AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))
         while len(self._sent) < limit:
             if not self._waiting:
-                try:
-                    job = self._shared.queue.get(block=not self._sent)
-                except Empty:
+                job = self._take(block=not self._sent)
+                if job is not None:
+                    self._waiting.append(job)
+                elif self._sent and self._shared.queue.empty():
                     return
-                if job is None:
-                    raise _Closed
-                if not job.future.set_running_or_notify_cancel():
+                else:
                     continue
-                self._waiting.append(job)
             job = self._waiting[0]
-            if not self._sent and not self._prepare(job):
+            if job.abandoned or (not self._sent and not self._prepare(job)):
                 self._waiting.popleft()
                 continue
-            worker = self._start_worker()
-            if self._sent and (not worker.knows(job.key) or sum(len(j.payload) for j in (*self._sent, job)) > AHEAD_BYTES):
+            worker = self._worker
+            assert worker is not None
+            if self._sent and (not worker.knows(job.key) or sum(j.size for j in (*self._sent, job)) > AHEAD_BYTES):
                 return
             try:
-                worker.send(job.key, job.payload)
+                worker.send(job.key, job.problem, job.text)
             except WorkerDied:
                 if self._sent:
                     return  # whose fault it was shows when the replies are read
                 self._discard_worker()  # it died idle, which is not this answer's fault
-                continue
+                raise _NoWorker from None
             if not self._sent:
                 self._head_began = time.monotonic()
             self._sent.append(self._waiting.popleft())
@@ -183,100 +233,91 @@ class Dispatcher(threading.Thread):
         """Wait for the certificate of the first answer that is out, at most until its deadline."""
         assert self._worker is not None
         deadline = self._shared.deadline_seconds
+        job = self._sent[0]
         try:
-            reply = self._worker.receive(self._head_began + deadline - time.monotonic())
+            reply = self._worker.receive(self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline) - time.monotonic())
         except (TimeoutError, WorkerDied) as error:
+            evicted = self._evicted
             self._discard_worker()
-            if self._closed:
+            if self._closed.is_set():
                 raise _Closed from None
-            job = self._sent.popleft()
             self._waiting.extendleft(reversed(self._sent))  # not begun yet: they go to the next worker
             self._sent.clear()
-            if isinstance(error, WorkerDied):
-                fault = Certificate.without_evidence(Status.CRASHED, f"the verifier's process died: {error}")
+            if evicted and not job.abandoned:
+                return
+            lost = isinstance(error, WorkerDied) and error.lost
+            if lost and job.losses < self._shared.max_losses:
+                job.losses += 1  # it goes to another machine
             else:
-                fault = Certificate.without_evidence(Status.TIMEOUT, f"stopped after {deadline:g} s")
-            self._settle(job, fault, self._head_began, time.monotonic())
+                self._waiting.popleft()
+                if isinstance(error, TimeoutError):
+                    fault = Certificate.without_evidence(Status.TIMEOUT, f"stopped after {deadline:g} s")
+                else:
+                    fault = Certificate.without_evidence(Status.CRASHED, f"the verifier's process died: {error}")
+                self._ledger.settle(job, fault, None, self._head_began, time.monotonic())
+            if lost:
+                self._give_back()
             return
-        job = self._sent.popleft()
+        self._sent.popleft()
         self._head_began = time.monotonic()
         self._mean_seconds = (self._mean_seconds + reply.ended - reply.began) / 2
+        if reply.restarts:
+            self._ledger.replaced_workers(reply.restarts)
         if reply.outcome is Outcome.OUT_OF_MEMORY:  # perhaps by what earlier answers left behind
             self._waiting.extendleft(reversed(self._sent))
             self._sent.clear()
             self._discard_worker()
-        self._settle(job, reply.certificate or _fault(reply), reply.began, reply.ended)
+        self._ledger.settle(job, reply.certificate or _fault(reply), reply.pickled, reply.began, reply.ended)
 
     def _prepare(self, job: Job) -> bool:
-        """Have a worker that is up and has the job's verifier; else settle the job without evidence and return False.
-
-        Raises:
-            RuntimeError: If no worker starts.
-        """
-        unloadable, seconds, ending = self._shared.unloadable, self._shared.start_seconds, ""
-        for _ in range(START_ATTEMPTS):
-            if job.key in unloadable:
-                break
-            worker, up = self._start_worker(), False
+        """Have the job's verifier loaded; if that cannot be, settle the job without evidence and return False."""
+        assert self._worker is not None
+        unloadable, key, seconds = self._shared.unloadable, job.key, self._shared.start_seconds
+        if key not in unloadable:
+            if self._worker.knows(key):
+                return True
             try:
-                if not worker.knows(PING_KEY):
-                    worker.load(PING_KEY, PING, seconds)
-                up = True
-                if worker.knows(job.key):
-                    return True
-                reply = worker.load(job.key, job.verifier, seconds)
-            except (TimeoutError, WorkerDied) as error:
+                reply = self._worker.load(key, job.verifier, seconds)
+            except TimeoutError:
                 self._discard_worker()
-                ending = str(error) or f"it was not ready after {seconds:g} s"
-                if isinstance(error, TimeoutError):
-                    if not up:
-                        break
-                    unloadable[job.key] = Certificate.without_evidence(Status.TIMEOUT, f"not loaded after {seconds:g} s")
+                unloadable[key] = Certificate.without_evidence(Status.TIMEOUT, f"not loaded after {seconds:g} s")
+            except WorkerDied as error:
+                self._discard_worker()
+                self._load_deaths[key] += 1
+                if self._load_deaths[key] < LOAD_ATTEMPTS:
+                    raise _NoWorker from None
+                died = f"the process died each time it loaded the verifier: {error}"
+                unloadable[key] = Certificate.without_evidence(Status.CRASHED, died)
             else:
                 if reply.outcome is Outcome.DONE:
+                    self._load_deaths.pop(key, None)
                     return True
-                unloadable[job.key] = _fault(reply)
-        if job.key not in unloadable:
-            if not up:
-                raise RuntimeError(f"no verifier worker could be started: {ending}")
-            died = f"the process died each time it loaded the verifier: {ending}"
-            unloadable[job.key] = Certificate.without_evidence(Status.CRASHED, died)
+                unloadable[key] = _fault(reply)
         now = time.monotonic()
-        self._settle(job, unloadable[job.key], now, now)
+        self._ledger.settle(job, unloadable[key], None, now, now)
+        if self._worker is None:
+            self._waiting.popleft()
+            raise _NoWorker
         return False
 
-    def _start_worker(self) -> Worker:
+    def _start_worker(self) -> WorkerHandle:
         with self._worker_lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise _Closed
             if self._worker is None:
-                self._worker = Worker(self._shared.memory_megabytes)
+                self._worker = self._shared.new_worker()
             return self._worker
 
     def _discard_worker(self) -> None:
+        self._shared.up.discard(self)
         with self._worker_lock:
             worker, self._worker = self._worker, None
+            self._evicted = False
             if worker is not None:
                 worker.close()
-                if not self._closed:
-                    with self._shared.lock:
-                        self._shared.statistics.restarts += 1
-
-    def _settle(self, job: Job, certificate: Certificate, began: float, ended: float) -> None:
-        with self._shared.lock:
-            statistics = self._shared.statistics
-            statistics.verified += certificate.is_evidence
-            statistics.timeouts += certificate.status is Status.TIMEOUT
-            statistics.crashes += certificate.status is Status.CRASHED
-            statistics.busy_seconds += ended - began
-        job.future.began, job.future.ended = began, ended
-        job.future.set_result(certificate)
+                if not self._closed.is_set():
+                    self._ledger.replaced_workers(1)
 
 
 def _fault(reply: Reply) -> Certificate:
     return Certificate.without_evidence(Status.CRASHED, reply.trace or "the worker ran out of memory")
-
-
-def _cancel(job: Job) -> None:
-    if not job.future.cancel() and not job.future.done():
-        job.future.set_exception(CancelledError("the verifier pool was closed"))

@@ -1,7 +1,7 @@
 """One worker process of a :class:`~lit_symbolic.verifiers.pool.VerifierPool`: the trainer's handle on it, and what it runs.
 
-Messages are pickles over one pipe. The trainer sends ``(key, verifier)`` to load a verifier and ``(key, (problem, text))`` to
-use it, the second part pickled on its own; every message is answered by one :class:`Reply`, in order.
+Messages are pickles. The trainer sends ``(key, verifier, None, None)`` to load a verifier and ``(key, None, problem, text)`` to use
+it, verifier and problem pickled on their own; every message is answered by the fields of one :class:`Reply`, in order.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 import traceback
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from loky.backend import get_context
 from loky.backend.utils import kill_process_tree
 
 from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate
 from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.workspace import remove_folder
 
 MAX_LOADED_VERIFIERS = 32
 PR_SET_PDEATHSIG = 1
@@ -37,34 +41,45 @@ class Outcome(Enum):
     OUT_OF_MEMORY = "out of memory"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
-    """Answer to one message. ``began`` and ``ended`` are ``time.monotonic()``, which all processes of a machine share."""
+    """Answer to one message.
+
+    Args:
+        outcome: What became of it.
+        began: When it was begun with, by the ``time.monotonic()`` of the trainer's machine.
+        ended: When it was done.
+        pickled: The certificate as it came; ``None`` if there is none.
+        trace: The traceback, if something was raised.
+        restarts: Processes that were replaced behind this worker meanwhile.
+    """
 
     outcome: Outcome
     began: float
     ended: float
-    certificate: Certificate | None = None
+    pickled: bytes | None = None
     trace: str = ""
+    restarts: int = 0
+    certificate: Certificate | None = None
 
 
 class WorkerDied(Exception):
-    """The process ended, or is about to; the message says how."""
-
-
-class Worker:
-    """A started process. It is killed with the thread that made it (Linux), so that thread must stay.
+    """The process ended, or is about to; the message says how.
 
     Args:
-        memory_megabytes: Limit of its address space, ``None`` for no limit.
+        message: How it ended.
+        lost: It went with its machine, for which no answer is to blame.
     """
 
-    def __init__(self, memory_megabytes: int | None = None) -> None:
-        context = get_context("loky")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, memory_megabytes), name="verifier-worker", env=ONE_THREAD)
-        self.process.start()
-        theirs.close()
+    def __init__(self, message: str, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
+
+
+class WorkerHandle(ABC):
+    """What a dispatcher sees of a worker, wherever that runs. Messages are answered one by one, in their order."""
+
+    def __init__(self) -> None:
         self._loaded: set[str] = set()
 
     def knows(self, key: str) -> bool:
@@ -80,37 +95,83 @@ class Worker:
         """
         if len(self._loaded) >= MAX_LOADED_VERIFIERS:
             self._loaded.clear()
-        self.send(key, None, pickled)
+        self._post(pickle.dumps((key, pickled, None, None), protocol=pickle.HIGHEST_PROTOCOL))
         reply = self.receive(seconds)
         if reply.outcome is Outcome.DONE:
             self._loaded.add(key)
         return reply
 
-    def send(self, key: str, payload: bytes | None, pickled: bytes | None = None) -> None:
+    def send(self, key: str, problem: bytes, text: str) -> None:
         """Ask for one verification. Raises :class:`WorkerDied` if the process ended."""
-        try:
-            self.connection.send_bytes(pickle.dumps((key, payload, pickled), protocol=pickle.HIGHEST_PROTOCOL))
-        except OSError:
-            raise WorkerDied(self._ending()) from None
+        self._post(pickle.dumps((key, None, problem, text), protocol=pickle.HIGHEST_PROTOCOL))
 
     def receive(self, seconds: float) -> Reply:
         """The next reply. Raises as :meth:`load` does."""
+        message = self._take(seconds)
+        try:
+            reply = Reply(*pickle.loads(message))
+            if reply.pickled is not None:
+                reply.certificate = pickle.loads(reply.pickled)
+        except Exception as error:
+            now = time.monotonic()
+            reply = Reply(Outcome.RAISED, now, now, trace=f"the certificate cannot be unpickled: {error}")
+        return reply
+
+    @abstractmethod
+    def _post(self, message: bytes) -> None:
+        """Send a message. Raises :class:`WorkerDied`."""
+
+    @abstractmethod
+    def _take(self, seconds: float) -> bytes:
+        """The next reply, pickled. Raises :class:`TimeoutError`, :class:`WorkerDied`."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """Kill the process and its children, which also wakes who waits for its reply. For any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill it and leave nothing of it; only for the thread that reads from it."""
+
+
+class Worker(WorkerHandle):
+    """A started process of this machine. It is killed with the thread that made it (Linux), so that thread must stay.
+
+    Args:
+        memory_megabytes: Limit of its address space, ``None`` for no limit.
+        folder: Where its folder for temporary files is made, which goes with it; ``None`` is the system's.
+    """
+
+    def __init__(self, memory_megabytes: int | None = None, folder: Path | None = None) -> None:
+        super().__init__()
+        self.folder = tempfile.mkdtemp(prefix="worker-", dir=folder)
+        try:
+            context = get_context("loky")
+            self.connection, theirs = context.Pipe()
+            environment = {**ONE_THREAD, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self.folder)}
+            self.process = context.Process(target=serve, args=(theirs, memory_megabytes), name="verifier-worker", env=environment)
+            self.process.start()
+        except BaseException:
+            remove_folder(self.folder)
+            raise
+        theirs.close()
+
+    def _post(self, message: bytes) -> None:
+        try:
+            self.connection.send_bytes(message)
+        except OSError:
+            raise WorkerDied(self._ending()) from None
+
+    def _take(self, seconds: float) -> bytes:
         try:
             # Once more without waiting: this thread may have got the interpreter lock long after the time was over.
             if not (self.connection.poll(max(0.0, seconds)) or self.connection.poll(0)):
                 raise TimeoutError
-            message = self.connection.recv_bytes()
+            return self.connection.recv_bytes()
         except TimeoutError:
             raise
         except (EOFError, OSError):
             raise WorkerDied(self._ending()) from None
-        try:
-            reply = pickle.loads(message)
-        except Exception as error:
-            reply = Reply(
-                Outcome.RAISED, time.monotonic(), time.monotonic(), trace=f"the certificate cannot be unpickled: {error}"
-            )
-        return reply
 
     def kill(self) -> None:
         """Kill the process and its children. Any thread may call it, the pipe stays open."""
@@ -123,9 +184,10 @@ class Worker:
         self.process.join(timeout=5.0)
 
     def close(self) -> None:
-        """Kill it and close the pipe; only for the thread that reads from it."""
+        """Kill it, close the pipe, and remove what it left of temporary files; only for the thread that reads from it."""
         self.kill()
         self.connection.close()
+        remove_folder(self.folder)
 
     def _ending(self) -> str:
         self.process.join(timeout=1.0)
@@ -160,32 +222,37 @@ def serve(connection: Connection, memory_megabytes: int | None) -> None:
     verifiers: dict[str, Verifier] = {}
     while True:
         try:
-            key, payload, pickled = pickle.loads(connection.recv_bytes())
+            message = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        began = time.monotonic()
-        try:
-            certificate = None
-            if pickled is not None:
-                if len(verifiers) >= MAX_LOADED_VERIFIERS:
-                    verifiers.clear()
-                verifiers[key] = pickle.loads(pickled)
-            else:
-                problem, text = pickle.loads(payload)
-                certificate = verifiers[key].verify(problem, text)
-                if not isinstance(certificate, Certificate):
-                    raise TypeError(
-                        f"a verifier returns a Certificate, {type(verifiers[key]).__name__} gave {type(certificate).__name__}"
-                    )
-            message = pickle.dumps(Reply(Outcome.DONE, began, time.monotonic(), certificate), protocol=pickle.HIGHEST_PROTOCOL)
-        except MemoryError:
-            message = pickle.dumps(Reply(Outcome.OUT_OF_MEMORY, began, time.monotonic()))
-        except BaseException:  # sys.exit() of a verifier too: nothing that it raises ends the worker
-            trace = traceback.format_exc(limit=-8)
-            if len(trace) > MAX_EVIDENCE_CHARACTERS:  # its end says what it was
-                trace = "…" + trace[1 - MAX_EVIDENCE_CHARACTERS :]
-            message = pickle.dumps(Reply(Outcome.RAISED, began, time.monotonic(), trace=trace))
-        connection.send_bytes(message)
+        connection.send_bytes(_answer(verifiers, message))
+
+
+def _answer(verifiers: dict[str, Verifier], message: bytes) -> bytes:
+    began = time.monotonic()
+    try:
+        key, verifier, pickled_problem, text = pickle.loads(message)
+        certified = None
+        if verifier is not None:
+            if len(verifiers) >= MAX_LOADED_VERIFIERS:
+                verifiers.clear()
+            verifiers[key] = pickle.loads(verifier)
+        else:
+            problem = pickle.loads(pickled_problem)
+            certificate = verifiers[key].verify(problem, text)
+            if not isinstance(certificate, Certificate):
+                raise TypeError(
+                    f"a verifier returns a Certificate, {type(verifiers[key]).__name__} gave {type(certificate).__name__}"
+                )
+            certified = pickle.dumps(certificate, protocol=pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((Outcome.DONE, began, time.monotonic(), certified), protocol=pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        return pickle.dumps((Outcome.OUT_OF_MEMORY, began, time.monotonic()))
+    except BaseException:  # sys.exit() of a verifier too: nothing that it raises ends the worker
+        trace = traceback.format_exc(limit=-8)
+        if len(trace) > MAX_EVIDENCE_CHARACTERS:  # its end says what it was
+            trace = "…" + trace[1 - MAX_EVIDENCE_CHARACTERS :]
+        return pickle.dumps((Outcome.RAISED, began, time.monotonic(), None, trace))
 
 
 def _confine(memory_megabytes: int | None) -> None:

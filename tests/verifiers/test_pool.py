@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ from faulty import GOOD, Echo, Heavy, Leaky, Obedient, Parent, Pid, Returns, Tal
 PROBLEM = Problem("test", "0", "?")
 OBEDIENT = Obedient()
 ROOT = Path(__file__).parents[2]
+
+
+uncached = partial(VerifierPool, cache_megabytes=0)
+"""Most tests count what workers do, also for equal answers."""
 
 
 def items(*texts: str) -> list[tuple[Problem, str]]:
@@ -102,7 +107,7 @@ def _nothing_is_left() -> Iterator[None]:
 
 
 def test_certificates_come_in_the_order_of_the_answers() -> None:
-    with VerifierPool(workers=3) as pool:
+    with uncached(workers=3) as pool:
         asked = [(Problem("test", str(i), "?"), f"answer {i} \ud800 é") for i in range(60)]
         certificates = pool.verify(Echo(), asked)
     assert [certificate.evidence for certificate in certificates] == [f"{problem.id}:{text}" for problem, text in asked]
@@ -125,7 +130,7 @@ def test_certificates_come_in_the_order_of_the_answers() -> None:
 )
 def test_a_fault_is_charged_to_its_answer_alone(fault: str, status: Status, evidence: str, restarts: int) -> None:
     texts = [f"wrong {i}" for i in range(12)]
-    with VerifierPool(workers=1, deadline_seconds=0.4 if status is Status.TIMEOUT else 20.0) as pool:
+    with uncached(workers=1, deadline_seconds=0.4 if status is Status.TIMEOUT else 20.0) as pool:
         # Cheap answers first, so that the guilty one is sent together with innocent ones.
         certificates = pool.verify(OBEDIENT, items(*texts, fault, *texts))
         statistics = pool.statistics
@@ -144,13 +149,13 @@ def test_a_fault_is_charged_to_its_answer_alone(fault: str, status: Status, evid
 
 
 def test_the_deadline_counts_from_when_a_worker_begins() -> None:
-    with VerifierPool(workers=1, deadline_seconds=1.0) as pool:
+    with uncached(workers=1, deadline_seconds=1.0) as pool:
         certificates = pool.verify(OBEDIENT, items("0.6", "0.6", "hang", "0.6"))
     assert [certificate.status for certificate in certificates] == [Status.OK, Status.OK, Status.TIMEOUT, Status.OK]
 
 
 def test_a_hang_is_stopped_soon_after_its_deadline() -> None:
-    with VerifierPool(workers=1, deadline_seconds=0.3) as pool:
+    with uncached(workers=1, deadline_seconds=0.3) as pool:
         pool.verify(OBEDIENT, items("good"))
         began = time.monotonic()
         pool.verify(OBEDIENT, items("hang"))
@@ -158,18 +163,18 @@ def test_a_hang_is_stopped_soon_after_its_deadline() -> None:
 
 
 def test_time_to_load_a_verifier_is_not_part_of_the_deadline() -> None:
-    with VerifierPool(workers=1, deadline_seconds=0.4) as pool:
+    with uncached(workers=1, deadline_seconds=0.4) as pool:
         assert pool.verify(Heavy(b"x"), items("a"))[0].status is Status.OK
 
 
 def test_a_verifier_is_sent_to_a_worker_once() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         for verifier in (Heavy(bytes(3_000_000)), Heavy(bytes(3_000_000))):  # an equal one is known too
             assert [c.evidence for c in pool.verify(verifier, items(*"a" * 100))] == ["1 3000000"] * 100
 
 
 def test_more_verifiers_than_a_worker_keeps_are_served() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         futures = [
             pool.submit(Returns(Certificate(False, 0.0, evidence=str(i))), PROBLEM, "") for _ in range(2) for i in range(50)
         ]
@@ -178,21 +183,21 @@ def test_more_verifiers_than_a_worker_keeps_are_served() -> None:
 
 def test_answers_larger_than_the_pipe_are_served() -> None:
     texts = [str(i) * size for i in range(5) for size in (1, 3_000_000)]
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         certificates = pool.verify(Echo(), items(*texts))
     assert [certificate.evidence[2] for certificate in certificates] == [text[0] for text in texts]
 
 
 @pytest.mark.parametrize(("value", "name"), [(None, "NoneType"), (True, "bool"), ({"correct": True}, "dict")])
 def test_what_is_no_certificate_is_a_crash(value: object, name: str) -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         certificate = pool.verify(Returns(value), items("a"))[0]
     assert certificate.status is Status.CRASHED
     assert f"Returns gave {name}" in certificate.evidence
 
 
 def test_a_certificate_that_cannot_be_pickled_is_a_crash() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         crashed, good = pool.submit(Unpicklable(), PROBLEM, ""), pool.submit(OBEDIENT, PROBLEM, "good")
         assert crashed.result().status is Status.CRASHED
         assert "pickle" in crashed.result().evidence
@@ -200,14 +205,14 @@ def test_a_certificate_that_cannot_be_pickled_is_a_crash() -> None:
 
 
 def test_what_a_verifier_prints_does_not_reach_the_trainers_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         certificates = pool.verify(Talkative(), items("a", "b"))
     assert [len(certificate.evidence) for certificate in certificates] == [MAX_EVIDENCE_CHARACTERS] * 2
     assert "TALK" not in "".join(capfd.readouterr())
 
 
 def test_a_leak_costs_the_worker_and_not_the_trainer() -> None:
-    with VerifierPool(workers=1, memory_megabytes=600) as pool:
+    with uncached(workers=1, memory_megabytes=600) as pool:
         statuses = [certificate.status for certificate in pool.verify(Leaky(), items(*"a" * 12))]
         assert statuses.count(Status.CRASHED) == pool.statistics.restarts > 0
     assert statuses.count(Status.OK) >= 8
@@ -220,7 +225,7 @@ def test_a_leak_costs_the_worker_and_not_the_trainer() -> None:
 def test_a_verifier_that_cannot_be_loaded_gives_no_evidence_and_is_tried_no_more(
     fault: str, status: Status, evidence: str
 ) -> None:
-    with VerifierPool(workers=1, start_seconds=1.0) as pool:
+    with uncached(workers=1, start_seconds=1.0) as pool:
         bad = [pool.submit(Unloadable(fault), PROBLEM, "") for _ in range(20)]
         good = pool.submit(OBEDIENT, PROBLEM, "good")
         assert {future.result().status for future in bad} == {status}
@@ -230,10 +235,10 @@ def test_a_verifier_that_cannot_be_loaded_gives_no_evidence_and_is_tried_no_more
 
 
 def test_workers_that_do_not_start_are_an_error_and_not_a_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         pool.verify(OBEDIENT, items("good"))  # what multiprocessing starts for itself is up
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with VerifierPool(workers=1) as pool, pytest.raises(RuntimeError, match="no verifier worker could be started"):
+    with uncached(workers=1) as pool, pytest.raises(RuntimeError, match="no verifier worker could be started"):
         pool.verify(OBEDIENT, items("good"))
 
 
@@ -241,13 +246,13 @@ def test_workers_that_do_not_start_are_an_error_and_not_a_certificate(monkeypatc
 @pytest.mark.parametrize("process_group", [None, 0])
 def test_children_of_a_verifier_die_with_its_worker(fault: str, process_group: int | None, tmp_path: Path) -> None:
     problem = Problem("test", "0", "?", {"fault": fault, "process_group": process_group})
-    with VerifierPool(workers=1, deadline_seconds=0.4) as pool:
+    with uncached(workers=1, deadline_seconds=0.4) as pool:
         assert not pool.submit(Parent(), problem, str(tmp_path / "pid")).result().is_evidence
         assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
 
 
 def test_close_kills_children_and_cancels_what_is_not_verified(tmp_path: Path) -> None:
-    pool = VerifierPool(workers=1, deadline_seconds=100)
+    pool = uncached(workers=1, deadline_seconds=100)
     problem = Problem("test", "0", "?", {"fault": "hang"})
     futures = [pool.submit(Parent(), problem, str(tmp_path / "pid")) for _ in range(3)]
     assert eventually((tmp_path / "pid").exists)
@@ -262,7 +267,7 @@ def test_close_kills_children_and_cancels_what_is_not_verified(tmp_path: Path) -
 
 def test_every_answer_gets_a_certificate_while_workers_are_killed_at_random() -> None:
     rng = random.Random(0)
-    with VerifierPool(workers=2) as pool:
+    with uncached(workers=2) as pool:
         futures = [pool.submit(OBEDIENT, PROBLEM, "0.01") for _ in range(400)]
         killed = 0
         while killed < 30:
@@ -283,7 +288,7 @@ def test_every_answer_gets_a_certificate_while_workers_are_killed_at_random() ->
 
 
 def test_a_worker_killed_while_it_starts_or_idles_costs_no_answer() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         future = pool.submit(OBEDIENT, PROBLEM, "good")
         assert eventually(lambda: bool(children()))
         os.kill(next(iter(children())), signal.SIGKILL)
@@ -295,7 +300,7 @@ def test_a_worker_killed_while_it_starts_or_idles_costs_no_answer() -> None:
 
 
 def test_a_pool_starts_lazily_closes_twice_and_starts_again() -> None:
-    pool = VerifierPool(workers=2)
+    pool = uncached(workers=2)
     pool.close()
     assert not children()
     assert pool.verify(OBEDIENT, items("good")) == [GOOD]
@@ -316,7 +321,7 @@ def test_an_exception_in_a_with_block_leaves_no_worker() -> None:
 
 
 def test_a_pool_that_is_forgotten_leaves_no_worker() -> None:
-    pool = VerifierPool(workers=1)
+    pool = uncached(workers=1)
     pool.verify(OBEDIENT, items("good"))
     del pool
     assert eventually(lambda: not children())
@@ -327,7 +332,7 @@ def test_a_pool_that_is_forgotten_leaves_no_worker() -> None:
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda pool: pickle.loads(pickle.dumps(pool))])
 def test_a_copy_has_the_settings_and_none_of_the_workers(duplicate: Callable[[VerifierPool], VerifierPool]) -> None:
-    with VerifierPool(workers=1, deadline_seconds=3.0, start_seconds=50.0, memory_megabytes=2000) as pool:
+    with uncached(workers=1, deadline_seconds=3.0, start_seconds=50.0, memory_megabytes=2000) as pool:
         pool.verify(OBEDIENT, items("good"))
         other = duplicate(pool)
         assert (other.workers, other.deadline_seconds, other.start_seconds, other.memory_megabytes) == (1, 3.0, 50.0, 2000)
@@ -337,14 +342,14 @@ def test_a_copy_has_the_settings_and_none_of_the_workers(duplicate: Callable[[Ve
 
 
 def test_a_cancelled_answer_is_not_verified() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         first, second, third = (pool.submit(OBEDIENT, PROBLEM, text) for text in ("0.5", "hang", "good"))
         assert second.cancel()
         assert (first.result(), third.result()) == (GOOD, GOOD)
 
 
 def test_submitting_returns_at_once_and_may_be_done_by_many_threads() -> None:
-    with VerifierPool(workers=2) as pool:
+    with uncached(workers=2) as pool:
         began = time.monotonic()
         future = pool.submit(OBEDIENT, PROBLEM, "0.5")
         assert time.monotonic() - began < 0.4
@@ -380,7 +385,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, float], words: str) -> N
 
 
 def test_what_cannot_be_sent_to_a_worker_is_refused_at_once() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         with pytest.raises(TypeError, match="Returns cannot be sent"):
             pool.submit(Returns(threading.Lock()), PROBLEM, "")
         with pytest.raises(TypeError, match="problem '7'"):
@@ -388,7 +393,7 @@ def test_what_cannot_be_sent_to_a_worker_is_refused_at_once() -> None:
 
 
 def test_hidden_and_waited_seconds_are_those_of_known_sleeps() -> None:
-    with VerifierPool(workers=2) as pool:
+    with uncached(workers=2) as pool:
         pool.verify(OBEDIENT, items("0.05", "0.05"))  # both workers are up
         batch = pool.batch()
         batch.add(5, OBEDIENT, PROBLEM, "0.2")  # two at a time: hidden 0.2 s, busy 0.4 s
@@ -405,7 +410,7 @@ def test_hidden_and_waited_seconds_are_those_of_known_sleeps() -> None:
 
 
 def test_a_batch_without_answers_is_empty_and_an_index_is_used_once() -> None:
-    with VerifierPool() as pool:
+    with uncached() as pool:
         batch = pool.batch()
         assert batch.wait().certificates == []
         batch.add(0, OBEDIENT, PROBLEM, "good")
@@ -429,7 +434,7 @@ def test_no_torch_in_a_worker_of_a_trainer_that_imports_it(tmp_path: Path) -> No
         def verify(self, problem, text):
             return Modules().verify(problem, text)
 
-    pool = VerifierPool(workers=1)   # neither closed nor in a with-block: interpreter exit closes it
+    pool = VerifierPool(workers=1, cache_megabytes=0)   # neither closed nor in a with-block: interpreter exit closes it
     for verifier in (Modules(), Here()):
         print(pool.verify(verifier, [(Problem("t", "0", "?"), "")])[0].evidence)
     pool.submit(Obedient(), Problem("t", "0", "?"), "hang")
@@ -443,7 +448,7 @@ def test_no_torch_in_a_worker_of_a_trainer_that_imports_it(tmp_path: Path) -> No
 def test_workers_end_with_the_trainer_however_it_ends(end: signal.Signals, tmp_path: Path) -> None:
     code = """
     from lit_symbolic.certificate import Problem
-    with VerifierPool(workers=2, deadline_seconds=1000) as pool:
+    with VerifierPool(workers=2, deadline_seconds=1000, cache_megabytes=0) as pool:
         pool.verify(Obedient(), [(Problem("t", "0", "?"), "0.1")] * 2)
         futures = [pool.submit(Obedient(), Problem("t", "0", "?"), "hang holding the lock") for _ in range(5)]
         print("up", flush=True)
@@ -462,7 +467,7 @@ def test_workers_end_with_the_trainer_however_it_ends(end: signal.Signals, tmp_p
 
 
 def test_the_interrupt_of_a_terminal_does_not_reach_the_workers() -> None:
-    with VerifierPool(workers=1) as pool:
+    with uncached(workers=1) as pool:
         pid = int(pool.verify(Pid(), items(""))[0].evidence)
         assert os.getpgid(pid) == pid != os.getpgid(0)
         os.kill(pid, signal.SIGINT)
