@@ -1,9 +1,11 @@
 """Decoding for a plain Llama with few, large operations.
 
 On a small model the price of a decode step is the number of operations and the memory they touch, not their arithmetic.
-Against the generic forward pass this one multiplies query, key and value weights at once, gate and up at once, folds the
-norms' gains and attention's scale into the weights, rotates by complex products, attends by two batched matrix products, and
-writes to buffers that are made once. The result is the same to rounding.
+Against the generic forward pass this one multiplies key and value weights at once, gate and up at once, folds the norms' gains
+and attention's scale into the weights, attends by two batched matrix products, and writes to buffers that are made once. All
+rows of a step stand at the same place, so the rotary embedding turns the weights of query and key, once a step, and not their
+results. Scores know only distances, so a place is a column: padding on the left shifts all of a row alike. The result is the
+same to rounding.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ LEAST_GROWTH = 64
 
 
 class _Block(NamedTuple):
-    """Weights of one layer as matrices to multiply with from the right."""
+    """Weights of one layer as matrices to multiply with from the right, ``query`` and ``key_value`` turned to the step's place."""
 
-    query_key_value: Tensor
+    query: Tensor
+    key_value: Tensor
     output: Tensor
     gate_up: Tensor
     down: Tensor
@@ -67,16 +70,23 @@ class LlamaDecoder:
         factor = config.hidden_size**0.5
         self.least_norm = self.embedding.new_tensor(factor * config.rms_norm_eps**0.5)
         self.head = (model.lm_head.weight * trunk.norm.weight * factor).t()
+        hidden, layers = config.hidden_size, len(trunk.layers)
+        self.query_weights = self.embedding.new_empty(layers, hidden, self.heads * self.width)
+        self.key_value_weights = self.embedding.new_empty(layers, hidden, 2 * self.kv_heads * self.width)
+        # Turned to the place of a step; the values' half stays as it is.
+        turned_query, turned_key_value = torch.empty_like(self.query_weights), torch.empty_like(self.key_value_weights)
         self.blocks = []
-        for layer in trunk.layers:
-            attention, mlp = layer.self_attn, layer.mlp
-            # Llama rotates (i, i + width/2); complex numbers want the two beside each other. Queries and keys are
-            # permuted alike, which leaves their products as they are.
-            query_key = torch.cat([attention.q_proj.weight * attention.scaling, attention.k_proj.weight])
-            query_key = query_key.view(-1, 2, self.width // 2, query_key.shape[1]).transpose(1, 2).flatten(0, 2)
-            query_key_value = torch.cat([query_key, attention.v_proj.weight]) * layer.input_layernorm.weight * factor
+        for index, layer in enumerate(trunk.layers):
+            attention, mlp, gain = layer.self_attn, layer.mlp, layer.input_layernorm.weight * factor
+            query, key = (self._paired(projection.weight) for projection in (attention.q_proj, attention.k_proj))
+            self.query_weights[index] = (query * attention.scaling * gain).t()
+            self.key_value_weights[index] = turned_key_value[index] = (torch.cat([key, attention.v_proj.weight]) * gain).t()
             gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight * factor
-            self.blocks.append(_Block(query_key_value.t(), attention.o_proj.weight.t(), gate_up.t(), mlp.down_proj.weight.t()))
+            matrices = attention.o_proj.weight.t(), gate_up.t(), mlp.down_proj.weight.t()
+            self.blocks.append(_Block(turned_query[index], turned_key_value[index], *matrices))
+        keys = slice(0, self.kv_heads * self.width)
+        self.unturned = self._heads(self.query_weights), self._heads(self.key_value_weights[..., keys])
+        self.turned = self._heads(turned_query), self._heads(turned_key_value[..., keys])
 
     @torch.inference_mode()
     def prefill(self, ids: Tensor, mask: Tensor | None, repeats: int, max_new_tokens: int) -> Tensor:
@@ -84,31 +94,27 @@ class LlamaDecoder:
         prompts, length = ids.shape
         self.length, self.longest = length, length + max_new_tokens
         capacity = min(self.longest, length + LEAST_GROWTH)
-        shape = (len(self.blocks), prompts * repeats, self.kv_heads, capacity, self.width)
-        # Values that are not written yet have the weight 0, but 0 times NaN is NaN: no empty memory for these.
-        self.keys, self.values = self.head.new_empty(shape), self.head.new_zeros(shape)
+        # Values that are not written yet have the weight 0, but 0 times NaN is NaN: no empty memory.
+        self.cache = self.head.new_zeros(len(self.blocks), 2, prompts * repeats, self.kv_heads, capacity, self.width)
         angles = torch.arange(self.longest, device=ids.device)[:, None].float() * self.frequencies
         self.rotations = torch.polar(torch.ones_like(angles), angles)
-        self.positions: Tensor | None = None
         self.padding: Tensor | None = None
         attend = None
-        rotation = self.rotations[:length, None]
         if mask is not None:
-            positions = (mask.long().cumsum(1) - 1).clamp(min=0)
-            rotation = self.rotations[positions][:, :, None]
-            self.positions = (positions[:, -1] + 1).repeat_interleave(repeats)
             self.padding = ~mask.repeat_interleave(repeats, dim=0)[:, None]
             causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
             # A padded query sees itself: a row of -inf would be NaN.
             attend = (causal & mask[:, None, :] | torch.eye(length, dtype=torch.bool, device=ids.device))[:, None]
         x = F.embedding(ids, self.embedding).flatten(0, 1)
         for index, block in enumerate(self.blocks):
-            states = torch.mm(self._normed(x), block.query_key_value).view(prompts, length, -1, self.width)
-            query, key, value = states.split([self.heads, self.kv_heads, self.kv_heads], dim=2)
-            query, key = (torch.view_as_real(_complex(part) * rotation).flatten(-2) for part in (query, key))
+            normed = self._normed(x)
+            query = torch.mm(normed, self.query_weights[index]).view(prompts, length, self.heads, self.width)
+            key_value = torch.mm(normed, self.key_value_weights[index]).view(prompts, length, 2, self.kv_heads, self.width)
+            key, value = key_value.unbind(2)
+            query, key = (torch.view_as_real(_complex(part) * self.rotations[:length, None]).flatten(-2) for part in (query, key))
             query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-            self.keys[index, :, :, :length].unflatten(0, (prompts, repeats)).copy_(key[:, None])
-            self.values[index, :, :, :length].unflatten(0, (prompts, repeats)).copy_(value[:, None])
+            for cached, new in zip(self.cache[index], (key, value), strict=True):
+                cached[:, :, :length].unflatten(0, (prompts, repeats)).copy_(new[:, None])
             mixed = F.scaled_dot_product_attention(
                 query, key, value, attn_mask=attend, is_causal=attend is None, scale=1.0, enable_gqa=self.kv_heads != self.heads
             )
@@ -122,24 +128,20 @@ class LlamaDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.step`."""
         at = self.length
-        if at == self.keys.shape[3]:
+        if at == self.cache.shape[4]:
             self._grow()
         self.length += 1
-        rotation = self.rotations[at]
-        if self.positions is not None:
-            rotation = self.rotations[self.positions][:, None]
-            self.positions = self.positions + 1
-        new_keys, new_values = _complex(self.keys[:, :, :, at]).unbind(), self.values[:, :, :, at].unbind()
+        for unturned, turned in zip(self.unturned, self.turned, strict=True):
+            torch.mul(unturned, self.rotations[at], out=turned)
+        news = self.cache[..., at, :].transpose(1, 2).unbind()
         # Attention runs over the whole width of the cache: reading around gaps costs more than it saves.
         unwritten = self.scores[..., self.length :]
         x = F.embedding(tokens, self.embedding)
-        for block, keys, values, new_key, new_value in zip(
-            self.blocks, self.layer_keys, self.layer_values, new_keys, new_values, strict=True
-        ):
-            torch.mm(self._normed(x), block.query_key_value, out=self.projected)
-            torch.mul(self.unrotated_query, rotation, out=self.rotated_query)
-            torch.mul(self.unrotated_key, rotation, out=new_key)
-            new_value.copy_(self.value)
+        for block, keys, values, new in zip(self.blocks, self.layer_keys, self.layer_values, news, strict=True):
+            normed = self._normed(x)
+            torch.mm(normed, block.query, out=self.query_rows)
+            torch.mm(normed, block.key_value, out=self.key_value_rows)
+            new.copy_(self.key_value)
             torch.bmm(self.query, keys, out=self.scores)
             unwritten.fill_(-torch.inf)
             if self.padding is not None:
@@ -154,34 +156,29 @@ class LlamaDecoder:
     @torch.inference_mode()
     def keep(self, rows: Tensor) -> None:
         """See :meth:`lit_symbolic.rollouts.decoders.Decoder.keep`."""
-        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
-        if self.positions is not None:
-            self.positions = self.positions[rows]
+        self.cache = self.cache.index_select(2, rows)
         if self.padding is not None:
             self.padding = self.padding[rows]
         self._lay_out()
 
     def _grow(self) -> None:
         """Widen the caches by half: few copies for a long answer, little to read in vain for a short one."""
-        capacity = self.keys.shape[3]
+        capacity = self.cache.shape[4]
         growth = min(max(LEAST_GROWTH, capacity // 2), self.longest - capacity)
-        self.keys, self.values = F.pad(self.keys, (0, 0, 0, growth)), F.pad(self.values, (0, 0, 0, growth))
+        self.cache = F.pad(self.cache, (0, 0, 0, growth))
         self._lay_out()
 
     def _lay_out(self) -> None:
-        """Make a step's buffers and all views of them and of the caches: they serve until rows leave or the cache grows."""
-        _, rows, _, capacity, _ = self.keys.shape
+        """Make a step's buffers and all views of them and of the cache: they serve until rows leave or the cache grows."""
+        _, _, rows, _, capacity, _ = self.cache.shape
         batch, group = rows * self.kv_heads, self.heads // self.kv_heads
-        new = self.keys.new_empty
-        self.layer_keys = self.keys.flatten(1, 2).transpose(2, 3).unbind()
-        self.layer_values = self.values.flatten(1, 2).unbind()
-        self.projected = new(rows, (self.heads + 2 * self.kv_heads) * self.width)
-        query, key, self.value = self.projected.view(rows, -1, self.width).split(
-            [self.heads, self.kv_heads, self.kv_heads], dim=1
-        )
-        self.unrotated_query, self.unrotated_key = _complex(query), _complex(key)
+        new = self.cache.new_empty
+        keys, values = self.cache.flatten(2, 3).unbind(1)
+        self.layer_keys, self.layer_values = keys.transpose(2, 3).unbind(), values.unbind()
         self.query = new(batch, group, self.width)
-        self.rotated_query = _complex(self.query.view(rows, self.heads, self.width))
+        self.query_rows = self.query.view(rows, -1)
+        self.key_value = new(rows, 2, self.kv_heads, self.width)
+        self.key_value_rows = self.key_value.view(rows, -1)
         self.scores, self.weights = new(batch, group, capacity), new(batch, group, capacity)
         if self.padding is not None:
             self.prompt_scores = self.scores.view(rows, self.heads, capacity)[..., : self.padding.shape[-1]]
@@ -189,6 +186,17 @@ class LlamaDecoder:
         self.mixed_heads = self.mixed.view(rows, -1)
         self.gate_up = new(rows, self.blocks[0].gate_up.shape[1])
         self.gate, self.up = self.gate_up.chunk(2, dim=-1)
+
+    def _paired(self, weight: Tensor) -> Tensor:
+        """Rows of each head reordered from (i, i + width/2), which Llama rotates, to neighbours, as complex numbers want them.
+
+        Queries and keys are reordered alike, which leaves their products as they are.
+        """
+        return weight.view(-1, 2, self.width // 2, weight.shape[1]).transpose(1, 2).flatten(0, 2)
+
+    def _heads(self, weights: Tensor) -> Tensor:
+        """The complex numbers of each head: shape (layers, hidden, heads * width) to (layers, hidden, heads, width / 2)."""
+        return _complex(weights.unflatten(-1, (-1, self.width)))
 
     def _normed(self, x: Tensor) -> Tensor:
         return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.least_norm)
