@@ -36,7 +36,7 @@ from lit_symbolic.verifiers.logic_checks import UNDECLARED_PREDICATE, WRONG_ARIT
 from lit_symbolic.verifiers.logic_program import MISSING_SECTION, UNPARSABLE_LINE, read_sections
 
 FREE_VARIABLE = "free_variable"
-"""A letter ``u`` to ``z`` that no quantifier binds."""
+"""A letter ``u`` to ``z``, with a digit or without, that no quantifier binds."""
 UNCONNECTED = "unconnected"
 """A name that occurs once in the whole answer, so that nothing follows from it, where something had to follow."""
 INCONSISTENT = "inconsistent"
@@ -57,7 +57,7 @@ KINDS = (
 
 HEADERS = ("Predicates", "Premises", "Conclusion")
 
-_VARIABLE = re.compile(r"[u-z][0-9]*")
+_VARIABLE = re.compile(r"[u-z][0-9]?")
 _ANSWERS = {"Uncertain": "Unknown"}
 
 

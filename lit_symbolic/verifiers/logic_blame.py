@@ -64,7 +64,7 @@ def explain(goal: Atom, facts: Sequence[Atom], rules: Sequence[Implication], clo
                     if pattern not in seen:
                         seen.add(pattern)
                         goals.append(pattern)
-                    if not search.derivable(pattern):
+                    if not search.derivable(pattern) or search.denied(pattern):
                         written = _pattern(premises[place], {})
                         never = not search.derivable(written) and not any(_matches(written, fact) for fact in facts)
                         explanation.unmet[number, place] = explanation.unmet.get((number, place), False) or never
@@ -97,6 +97,10 @@ class _Search:
             return False
         self.steps += len(self.rules)
         return any(_unify(conclusion, pattern) is not None for _, conclusions in self.rules for conclusion in conclusions)
+
+    def denied(self, pattern: _Pattern) -> bool:
+        """Whether its opposite is said or derived, so that it cannot hold beside it."""
+        return self.closure.world == "open" and (pattern[0], pattern[1], not pattern[2]) in self.closure.derivations
 
     def failing(self, premises: Sequence[Atom], binding: dict[str, str]) -> list[tuple[int, _Pattern]]:
         """Premises that are not met while all others are; if there is none, those not met where the ones before them are."""
