@@ -8,7 +8,8 @@ exact in what the certificates rest on, the number of atoms of each element. Onl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rdkit import Chem
 
@@ -77,8 +78,9 @@ def _grow(ours: _Graph, theirs: _Graph, pairs: dict[int, int], taken: set[int], 
                 continue
             for other, other_kind in theirs.near[image]:
                 if other not in taken and ours.elements[near] == theirs.elements[other]:
-                    choices.append((-_likeness(ours, theirs, near, other), kind != other_kind, near, other))
-        for _, _, near, other in sorted(choices):
+                    shift = abs((other - image) - (near - atom))  # equal atoms are paired in the order of writing
+                    choices.append((-_likeness(ours, theirs, near, other), kind != other_kind, shift, near, other))
+        for *_, near, other in sorted(choices):
             if near not in pairs and other not in taken:
                 pairs[near] = other
                 taken.add(other)
@@ -113,14 +115,36 @@ def surplus_atoms(mol: Chem.Mol, supply: Chem.Mol, surplus: Counter[str]) -> tup
     chosen: list[int] = []
     for element, number in sorted(surplus.items()):
         atoms = [atom for atom in mol.GetAtoms() if atom.GetSymbol() == element]
-        # Unpaired atoms first, of these the ones that hang on few paired ones.
-        atoms.sort(key=lambda atom: (atom.GetIdx() in pairs, sum(near.GetIdx() in pairs for near in atom.GetNeighbors())))
+        # Unpaired atoms first, of these the ones among paired ones: where a whole region is unpaired, the pairing failed.
+        atoms.sort(key=lambda atom: (atom.GetIdx() in pairs, -_paired_share(atom, pairs)))
         chosen += [atom.GetIdx() for atom in atoms[:number]]
     return tuple(sorted(chosen))
 
 
-def place_of_lack(mol: Chem.Mol, wanted: Chem.Mol, lacking: Sequence[int]) -> tuple[int, tuple[int, ...]] | None:
+def _paired_share(atom: Chem.Atom, pairs: Mapping[int, int]) -> float:
+    return sum(near.GetIdx() in pairs for near in atom.GetNeighbors()) / max(1, atom.GetDegree())
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Where in a molecule atoms are lacking.
+
+    Args:
+        before: The last atom that is written before the place, ``None`` if the place is the beginning.
+        behind: The next atom written behind it, ``None`` if it is the end.
+        instead: Atoms that stand there and have no counterpart.
+    """
+
+    before: int | None
+    behind: int | None
+    instead: tuple[int, ...]
+
+
+def place_of_lack(mol: Chem.Mol, wanted: Chem.Mol, lacking: Sequence[int]) -> Lack | None:
     """Where in ``mol`` the atoms ``lacking`` of ``wanted`` should be.
+
+    If both are written in the same order, it is between the atoms that are written around the lacking ones; else behind
+    the atom that they would hang on.
 
     Args:
         mol: The molecule that lacks them.
@@ -128,27 +152,48 @@ def place_of_lack(mol: Chem.Mol, wanted: Chem.Mol, lacking: Sequence[int]) -> tu
         lacking: Their indices in ``wanted``.
 
     Returns:
-        The atom of ``mol`` that they would hang on, and the atoms that hang there instead; ``None`` if the molecules share
-        less than half of ``wanted``, so that there is no such place.
+        ``None`` if the molecules share less than half of ``wanted``, so that there is no such place.
 
     Example:
-        >>> mol, wanted = Chem.MolFromSmiles("CC(=O)CCCF"), Chem.MolFromSmiles("CC(=O)CCCBr")
-        >>> place_of_lack(mol, wanted, (6,))
-        (5, (6,))
+        >>> wanted = Chem.MolFromSmiles("CC(=O)CCCBr")
+        >>> place_of_lack(Chem.MolFromSmiles("CC(=O)CCCF"), wanted, (6,))
+        Lack(before=5, behind=None, instead=(6,))
+        >>> place_of_lack(Chem.MolFromSmiles("CCCCC"), wanted, (2,))
+        Lack(before=1, behind=2, instead=())
     """
     pairs = map_atoms(wanted, mol)
-    if 2 * len(pairs) < wanted.GetNumHeavyAtoms():
+    lost = sorted(atom for atom in lacking if atom not in pairs)
+    if not lost or 2 * len(pairs) < wanted.GetNumHeavyAtoms():
         return None
     images = set(pairs.values())
-    seen = set(lacking)
-    queue = deque(index for index in lacking if index not in pairs)
+    anchor = _anchor(wanted, lost, pairs)
+    instead: tuple[int, ...] = ()
+    if anchor is not None:
+        near = (atom.GetIdx() for atom in mol.GetAtomWithIdx(anchor).GetNeighbors())
+        instead = tuple(sorted(atom for atom in near if atom not in images))
+    first = last = lost[0]  # the run of atoms without counterpart around the first lost one, in the order of writing
+    while first > 0 and first - 1 not in pairs:
+        first -= 1
+    while last + 1 < wanted.GetNumAtoms() and last + 1 not in pairs:
+        last += 1
+    before, behind = pairs.get(first - 1), pairs.get(last + 1)
+    between = range(-1 if before is None else before, mol.GetNumAtoms() if behind is None else behind)[1:]
+    if (before is not None or behind is not None) and (before is None or behind is None or before < behind):
+        inside = tuple(atom for atom in between if atom not in images)
+        if len(inside) == len(between):
+            return Lack(before, behind, inside)
+    if anchor is None:
+        return None
+    return Lack(anchor, anchor + 1 if anchor + 1 < mol.GetNumAtoms() else None, instead[:1])
+
+
+def _anchor(wanted: Chem.Mol, lost: Sequence[int], pairs: Mapping[int, int]) -> int | None:
+    """The counterpart of the nearest atom of ``wanted`` that has one."""
+    seen, queue = set(lost), deque(lost)
     while queue:
-        atom = wanted.GetAtomWithIdx(queue.popleft())
-        for near in atom.GetNeighbors():
+        for near in wanted.GetAtomWithIdx(queue.popleft()).GetNeighbors():
             if near.GetIdx() in pairs:
-                anchor = pairs[near.GetIdx()]
-                others = (other.GetIdx() for other in mol.GetAtomWithIdx(anchor).GetNeighbors())
-                return anchor, tuple(sorted(other for other in others if other not in images))
+                return pairs[near.GetIdx()]
             if near.GetIdx() not in seen:
                 seen.add(near.GetIdx())
                 queue.append(near.GetIdx())

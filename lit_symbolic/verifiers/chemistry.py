@@ -103,14 +103,14 @@ class MoleculeVerifier:
         >>> verifier, problem = MoleculeVerifier(), Problem("smiles", "0", "")
         >>> verifier.verify(problem, "c1ccccc1O").correct
         True
-        >>> for answer in ("c1ccccc1O)C", "CC1CCO", "C[Xx]C", "CN(C)(C)(C)C", "c1ccc2nccc2c1"):
-        ...     finding, = verifier.verify(problem, answer).findings
-        ...     print(answer[finding.start : finding.end], finding.kind)
-        ) unbalanced_branch
-        1 unclosed_ring
-        [Xx] unknown_atom
-        N valence
-        n kekulization
+        >>> for answer in ("c1ccccc1O)C", "CC1CCO", "C[Xx]C", "CN(C)(C)(C)C", "CC(C)c1cncc1"):
+        ...     findings = verifier.verify(problem, answer).findings
+        ...     print([answer[finding.start : finding.end] for finding in findings], findings[0].kind)
+        [')'] unbalanced_branch
+        ['1'] unclosed_ring
+        ['[Xx]'] unknown_atom
+        ['N'] valence
+        ['c', 'c', 'n', 'c', 'c'] kekulization
     """
 
     notation: Notation = "auto"
@@ -200,8 +200,9 @@ class MoleculeGenerationVerifier(MoleculeVerifier):
         findings = []
         for group in groups:
             if len(group_matches(answer.mol, group)) < group.at_least:
-                wanted = sorted({atom for match in group_matches(reference.mol, group) for atom in match}) if reference else ()
-                span = _place(answer, None if reference is None else reference.mol, wanted)
+                span = len(answer.text), len(answer.text)
+                if reference is not None:
+                    span = _place(answer, reference.mol, _atoms_of(reference.mol, group))
                 findings.append(Finding(*span, MISSING_GROUP, f"{group.name} is asked for"))
         found = len(groups) - len(findings)
         return Checks(findings, found, len(groups), {"groups_found": found / len(groups)} if groups else None)
@@ -276,11 +277,12 @@ class RetrosynthesisVerifier(MoleculeVerifier):
         product = known_molecule(problem.facts["product"], self.notation)
         needed, has = element_counts(product.mol), element_counts(answer.mol)
         lack = needed - has - (Counter() if reference is None else needed - element_counts(reference.mol))
+        source = product if reference is None else reference  # the reference is nearer to the answer
         findings = []
         for element in sorted(lack):
-            atoms = surplus_atoms(product.mol, answer.mol, Counter({element: lack[element]}))
+            atoms = surplus_atoms(source.mol, answer.mol, Counter({element: lack[element]}))
             message = f"{element}: the product has {needed[element]}, the answer has {has[element]}"
-            findings.append(Finding(*_place(answer, product.mol, atoms), MISSING_ATOM, message))
+            findings.append(Finding(*_place(answer, source.mol, atoms), MISSING_ATOM, message))
         copies = _copies(answer, product, reference, COPIED_PRODUCT, "this is the product itself, not a reactant")
         return Checks([*findings, *copies], (not findings) + (not copies), 2)
 
@@ -295,16 +297,22 @@ def _copies(
     return [Finding(*span, kind, message) for smiles, span in counted if smiles in known]
 
 
-def _place(answer: MoleculeReading, wanted: Chem.Mol | None, lacking: Sequence[int]) -> Span:
-    """Characters that stand in the place of lacking atoms, an empty span at that place, or the answer's end."""
-    place = None if wanted is None else place_of_lack(answer.mol, wanted, lacking)
-    if place is None:
+def _atoms_of(mol: Chem.Mol, group: FunctionalGroup) -> list[int]:
+    """Atoms of a group's matches, and their neighbours: a pattern may name the first of its atoms alone."""
+    atoms = {atom for match in group_matches(mol, group) for atom in match}
+    return sorted(atoms.union(*({near.GetIdx() for near in mol.GetAtomWithIdx(atom).GetNeighbors()} for atom in atoms)))
+
+
+def _place(answer: MoleculeReading, wanted: Chem.Mol, lacking: Sequence[int]) -> Span:
+    """Characters that stand in the place of lacking atoms, or those between its neighbours; else the answer's end."""
+    lack = place_of_lack(answer.mol, wanted, lacking)
+    if lack is None:
         return len(answer.text), len(answer.text)
-    anchor, instead = place
-    if not instead:
-        end = answer.atom_spans[anchor][1]
-        return end, end
-    return answer.atom_spans[instead[0]]
+    spans = answer.atom_spans
+    if lack.instead:
+        return spans[lack.instead[0]][0], spans[lack.instead[-1]][1]
+    start = answer.span[0] if lack.before is None else spans[lack.before][1]
+    return start, max(start, answer.span[1] if lack.behind is None else spans[lack.behind][0])
 
 
 def _words(findings: Sequence[Finding]) -> str:

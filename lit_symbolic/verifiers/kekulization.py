@@ -1,7 +1,8 @@
-"""Which aromatic atom is to blame where a ring has no alternating double bonds.
+"""Which aromatic ring is to blame where no alternating double bonds exist, and what would mend it.
 
-RDKit lists all atoms of the ring system that were left over. Usually one of them is wrong: a nitrogen whose hydrogen is
-missing or too much, or an oxygen in a ring of six. So each such atom is changed in turn, and blamed if that mends the ring.
+RDKit lists all atoms of the ring system that were left over. Often it is one ring, and one change mends it: a nitrogen whose
+hydrogen is missing or too much, an oxygen in a ring of six. So each such atom is changed in turn. Another change of the same
+ring would do as well (an atom more or less), so it is the ring that is blamed, and the atom named.
 """
 
 from __future__ import annotations
@@ -11,35 +12,47 @@ from collections.abc import Callable, Iterable
 from rdkit import Chem
 
 MAX_TRIALS = 48
+USUAL_SIZES = (5, 6)
 _CARBON, _NITROGEN, _PHOSPHORUS = 6, 7, 15
 
 
-def kekulization_culprits(mol: Chem.Mol, unkekulized: tuple[int, ...]) -> tuple[tuple[int, ...], str]:
-    """Atoms to blame, and what to tell a person.
+def kekulization_culprits(mol: Chem.Mol, unkekulized: tuple[int, ...]) -> dict[int, str]:
+    """Atoms to blame, each with what to tell a person: the rings that one change mends, else all that RDKit names.
 
     Args:
         mol: As parsed without sanitizing; not changed.
         unkekulized: The atoms that RDKit names.
 
     Example:
-        >>> kekulization_culprits(Chem.MolFromSmiles("c1ccc2nccc2c1", sanitize=False), (3, 4, 5, 6, 7))
-        ((4,), 'no alternating double bonds fit this ring; [nH] here would mend it')
+        >>> culprits = kekulization_culprits(Chem.MolFromSmiles("c1ccc2nccc2c1", sanitize=False), (3, 4, 5, 6, 7))
+        >>> list(culprits), culprits[4]
+        ([3, 4, 5, 6, 7], 'no alternating double bonds fit this ring; [nH] here would mend it')
     """
-    suspects = _suspects(mol, unkekulized)
-    trials = (
-        ([atom for atom in suspects if _can_take_hydrogen(atom)], _add_hydrogen, "[nH] here would mend it"),
-        (
-            [atom for atom in suspects if _is_pnictogen(atom) and atom.GetNumExplicitHs()],
-            _drop_hydrogen,
-            "without its H it would do",
-        ),
-        ([atom for atom in suspects if atom.GetAtomicNum() != _CARBON], _make_carbon, "a carbon here would mend it"),
+    rings = _aromatic_rings(mol)
+    trials: tuple[tuple[str, Callable[[Chem.Atom], bool], Callable[[Chem.Atom], None]], ...] = (
+        ("[nH] here would mend it", _can_take_hydrogen, _add_hydrogen),
+        ("without its H it would do", _can_lose_hydrogen, _drop_hydrogen),
+        ("a carbon here would mend it", _is_no_carbon, _make_carbon),
     )
-    for atoms, change, message in trials:
-        blamed = tuple(atom.GetIdx() for atom in atoms if _mends(mol, atom.GetIdx(), change, unkekulized))
-        if blamed:
-            return blamed, f"no alternating double bonds fit this ring; {message}"
-    return tuple(sorted(unkekulized)), "no alternating double bonds fit these aromatic atoms"
+    cures: dict[int, str] = {}
+    suspects = _suspects(mol, unkekulized)
+    for cure, applies, change in trials:
+        for atom in suspects:
+            if applies(atom) and atom.GetIdx() not in cures and _mends(mol, atom.GetIdx(), change, unkekulized):
+                cures[atom.GetIdx()] = f"no alternating double bonds fit this ring; {cure}"
+    message = "no alternating double bonds fit this ring"
+    unusual = [ring for ring in rings if len(ring) not in USUAL_SIZES and not set(ring).isdisjoint(unkekulized)]
+    blamed = {atom for ring in unusual for atom in ring}
+    for index in () if unusual else cures:
+        blamed.update(min((ring for ring in rings if index in ring), key=lambda ring: len(ring), default=(index,)))
+    return {atom: cures.get(atom, message) for atom in sorted(blamed or unkekulized)}
+
+
+def _aromatic_rings(mol: Chem.Mol) -> list[tuple[int, ...]]:
+    copy = Chem.Mol(mol)
+    Chem.GetSymmSSSR(copy)
+    rings = copy.GetRingInfo().AtomRings()
+    return [tuple(ring) for ring in rings if all(copy.GetAtomWithIdx(atom).GetIsAromatic() for atom in ring)]
 
 
 def _suspects(mol: Chem.Mol, unkekulized: Iterable[int]) -> list[Chem.Atom]:
@@ -56,6 +69,14 @@ def _is_pnictogen(atom: Chem.Atom) -> bool:
 
 def _can_take_hydrogen(atom: Chem.Atom) -> bool:
     return _is_pnictogen(atom) and not atom.GetNumExplicitHs() and atom.GetDegree() == 2 and not atom.GetFormalCharge()
+
+
+def _can_lose_hydrogen(atom: Chem.Atom) -> bool:
+    return _is_pnictogen(atom) and atom.GetNumExplicitHs() > 0
+
+
+def _is_no_carbon(atom: Chem.Atom) -> bool:
+    return atom.GetAtomicNum() != _CARBON
 
 
 def _add_hydrogen(atom: Chem.Atom) -> None:

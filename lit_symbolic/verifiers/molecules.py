@@ -29,13 +29,18 @@ CHEMISTRY = "chemistry"
 
 _BLANKS = " \t\r\n"
 _LONG_NUMBER = re.compile(r"[0-9]{3}|\[[0-9]*#")
-_PARAMETERS = Chem.SmilesParserParams()
-_UNSANITIZED = Chem.SmilesParserParams()
-_UNSANITIZED.sanitize = False
-_UNSANITIZED.removeHs = False
-for _each in (_PARAMETERS, _UNSANITIZED):
-    _each.allowCXSMILES = False  # text behind the SMILES is a fault, not a name
-    _each.parseName = False
+
+
+def _parser(**settings: bool) -> Chem.SmilesParserParams:
+    parameters = Chem.SmilesParserParams()
+    # Text behind the SMILES is a fault, not a name.
+    for name, value in {"allowCXSMILES": False, "parseName": False, **settings}.items():
+        setattr(parameters, name, value)
+    return parameters
+
+
+_PARAMETERS = _parser()
+_UNSANITIZED = _parser(sanitize=False, removeHs=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +231,8 @@ def _chemistry(written: Chem.Mol, spans: tuple[Span, ...]) -> list[Finding]:
             problems = [getattr(error, "cause")]  # noqa: B009, missing in RDKit's type stubs
     for problem in problems:
         if problem.GetType() == "KekulizeException":
-            atoms, message = kekulization_culprits(written, tuple(problem.GetAtomIndices()))
-            findings += [Finding(*spans[atom], KEKULIZATION, message) for atom in atoms]
+            culprits = kekulization_culprits(written, tuple(problem.GetAtomIndices()))
+            findings += [Finding(*spans[atom], KEKULIZATION, message) for atom, message in culprits.items()]
             continue
         if not hasattr(problem, "GetAtomIdx"):
             continue

@@ -25,7 +25,7 @@ UNKNOWN_ATOM = "unknown_atom"
 BAD_BRACKET = "bad_bracket"
 """A bracket atom that cannot be read, from the first wrong character in it; a bracket left open, all that was read of it."""
 MISPLACED_BOND = "misplaced_bond"
-"""A bond without an atom on each side: its characters."""
+"""A bond without an atom on each side, or two in a row: their characters."""
 UNBALANCED_BRANCH = "unbalanced_branch"
 """A parenthesis without its partner, or a branch that hangs on no atom or holds none: the parenthesis."""
 UNCLOSED_RING = "unclosed_ring"
@@ -140,7 +140,9 @@ class _Reader:
         self.atom = index
 
     def _bond(self, span: Span) -> None:
-        if self.last not in ("atom", "ring", "close", "open"):
+        if self.last == "bond":
+            self._report((self.last_span[0], span[1]), MISPLACED_BOND, "two bonds in a row")
+        elif self.last not in ("atom", "ring", "close", "open"):
             self._report(span, MISPLACED_BOND, "a bond needs an atom before it")
 
     def _ring(self, span: Span) -> None:
