@@ -12,6 +12,8 @@ Reports: ``{"stage": "running"}`` when the program was compiled, then one with `
 ``value``. A signal that kills the interpreter leaves the lines that it stood in, written by :mod:`faulthandler`.
 """
 
+from __future__ import annotations
+
 import _ast
 import faulthandler
 import io
@@ -24,7 +26,16 @@ import site
 import sys
 import types
 
+TYPE_CHECKING = False  # what typing.TYPE_CHECKING is, without the time that its import takes
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Report = dict[str, Any]
+    Place = tuple[int | None, int | None, int | None, int | None]
+
 ANSWER = "<answer>"
+TEST = "<test>"
 MAX_NODES = 10_000
 MAX_CHARACTERS = 100_000
 MAX_MESSAGE = 400
@@ -33,9 +44,9 @@ MAX_MESSAGE = 400
 class Output(io.TextIOWrapper):
     """The program's standard output, which remembers the place of the last call that wrote something to be seen."""
 
-    last = None
+    last: tuple[types.CodeType, int] | None = None
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         """Write, and remember who did."""
         if not text.isspace():
             frame = sys._getframe(1)
@@ -51,10 +62,10 @@ class TooLarge(Exception):
 class Encoder:
     """Turns a value into JSON that keeps its type: ``["int", "0x2a"]``, ``["list", [...]]``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes = self.characters = 0
 
-    def encode(self, value):
+    def encode(self, value: Any) -> list[Any]:
         """The value as JSON. Raises TooLarge, or whatever the value's own methods raise."""
         self.nodes += 1
         kind, parts = self._parts(value)
@@ -64,7 +75,7 @@ class Encoder:
             raise TooLarge
         return [kind, parts]
 
-    def _parts(self, value):
+    def _parts(self, value: Any) -> tuple[str, Any]:
         if value is None or isinstance(value, bool):
             return ("none" if value is None else "bool"), str(value)
         if isinstance(value, int):
@@ -83,7 +94,8 @@ class Encoder:
             return "decimal", str(value)
         for kind in (list, tuple, set, frozenset):
             if isinstance(value, kind):
-                return kind.__name__, [self.encode(part) for part in kind.__iter__(value)]
+                parts: Any = kind  # its own iteration: a subclass may have one without an end
+                return kind.__name__, [self.encode(part) for part in parts.__iter__(value)]
         if isinstance(value, dict):
             return "dict", [[self.encode(key), self.encode(part)] for key, part in dict.items(value)]
         try:
@@ -95,13 +107,13 @@ class Encoder:
 class Harness:
     """One request, served once."""
 
-    def __init__(self, request, reports):
-        self.request, self.reports, self.pid = request, reports, os.getpid()
-        self.returned = None
+    def __init__(self, request: dict[str, Any], reports: int, memory: int, output: Output) -> None:
+        self.request, self.reports, self.memory, self.output, self.pid = request, reports, memory, output, os.getpid()
+        self.returned: Place | None = None
         self.module = types.ModuleType("__main__")
         self.names = self.module.__dict__
 
-    def run(self):
+    def run(self) -> Report:
         """Serve the request; what is returned is the last report."""
         source, mode = self.request["source"], self.request["mode"]
         self.report({"stage": "compiling"})
@@ -112,8 +124,8 @@ class Harness:
         try:
             program = compile(source, ANSWER, "exec", dont_inherit=True)
         except SyntaxError as error:
-            at = [error.lineno, error.end_lineno, error.offset, error.end_offset]
-            return {"end": "syntax", "message": str(error.msg)[:MAX_MESSAGE], "at": at}
+            place = error.lineno, error.end_lineno, error.offset, error.end_offset
+            return {"end": "syntax", "message": str(error.msg)[:MAX_MESSAGE], "at": place}
         except (ValueError, MemoryError, RecursionError, OverflowError) as error:
             return {"end": "syntax", "message": f"cannot be compiled: {error}"[:MAX_MESSAGE], "at": None}
         self.report({"stage": "running"})
@@ -128,19 +140,19 @@ class Harness:
             if not callable(solution):
                 return exited or {"end": "value", "value": None, "at": None, "from": "nothing"}
             return self.call(solution, source)
-        sys.stdout.flush()
-        size = os.fstat(1).st_size
-        tail = os.pread(1, MAX_CHARACTERS, max(0, size - MAX_CHARACTERS)).decode("utf-8", "replace")
-        at = sys.stdout.last if isinstance(sys.stdout, Output) else None
-        return {"end": "value", "value": ["str", tail], "at": at and position(*at), "from": "output"}
+        self.attempt(self.output.flush)  # which fails if the program closed it
+        size = os.fstat(self.memory).st_size
+        tail = os.pread(self.memory, MAX_CHARACTERS, max(0, size - MAX_CHARACTERS)).decode("utf-8", "replace")
+        at = position(*self.output.last) if self.output.last else exited and exited["at"]
+        return {"end": "value", "value": ["str", tail], "at": at, "from": "output"}
 
-    def call(self, solution, source):
+    def call(self, solution: Callable[[], Any], source: str) -> Report:
         """Call ``solution()`` and note which ``return`` ended it."""
         code = getattr(solution, "__code__", None)
         returns = return_statements(source)
         if len(returns) > 1 and code is not None:
             sys.settrace(lambda frame, event, argument: self.watch(frame) if frame.f_code is code else None)
-        value = []
+        value: list[Any] = []
         fault = self.attempt(lambda: value.append(solution()))
         sys.settrace(None)
         if fault:
@@ -151,51 +163,46 @@ class Harness:
         at = returns[0][4:] if len(returns) == 1 else None
         return {"end": "value", "at": at, "from": "solution", **self.encoded(value[0])}
 
-    def watch(self, frame):
+    def watch(self, frame: types.FrameType) -> Callable[..., Any]:
         """Have the interpreter tell when this call returns, and nothing else."""
         frame.f_trace_lines = False
 
-        def returning(frame, event, argument):
+        def returning(frame: types.FrameType, event: str, argument: Any) -> Callable[..., Any]:
             if event == "return":
                 self.returned = position(frame.f_code, frame.f_lasti)
             return returning
 
         return returning
 
-    def test(self, source, is_expression):
+    def test(self, source: str, is_expression: bool) -> Report:
         """One test: the value of an expression, or whether statements ran to their end."""
-        value = []
-        code = None
-
-        def evaluate():
-            value.append(eval(code, self.names))
-
+        value: list[Any] = []
         try:
-            code = compile(source, "<test>", "eval" if is_expression else "exec", dont_inherit=True)
+            code = compile(source, TEST, "eval" if is_expression else "exec", dont_inherit=True)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             return {"end": "exception", "message": f"the test cannot be compiled: {error}"[:MAX_MESSAGE], "at": None}
-        fault = self.attempt(evaluate) if is_expression else self.attempt(exec, code, self.names)
+        fault = self.attempt(lambda: value.append(eval(code, self.names)))
         return fault or {"end": "value", **(self.encoded(value[0]) if is_expression else {"value": None})}
 
-    def encoded(self, value):
+    def encoded(self, value: Any) -> Report:
         """The value as JSON, or why it cannot be."""
-        encoded = []
+        encoded: list[Any] = []
         fault = self.attempt(lambda: encoded.append(Encoder().encode(value)))
         if fault:
             return {"value": ["object", f"{type(value).__name__} that cannot be reported: {fault['message']}"[:MAX_MESSAGE]]}
         return {"value": encoded[0]}
 
-    def attempt(self, function, *arguments):
+    def attempt(self, function: Callable[..., Any], *arguments: Any) -> Report | None:
         """Call it; a report of how it failed, None if it did not."""
         try:
             function(*arguments)
         except SystemExit as error:
             return {"end": "exit", "message": f"exit with {error.code!r}"[:MAX_MESSAGE], "at": innermost(error)}
         except BaseException as error:
-            return {"end": "exception", "message": describe(error), "at": innermost(error)}
+            return {"end": "exception", "message": describe(error), "at": innermost(error), "line": line_of_test(error)}
         return None
 
-    def report(self, report):
+    def report(self, report: Report) -> None:
         """Write a report, unless this is a process that the program forked."""
         if os.getpid() != self.pid:
             os._exit(0)
@@ -204,7 +211,7 @@ class Harness:
             data = data[os.write(self.reports, data) :]
 
 
-def innermost(error):
+def innermost(error: BaseException) -> Place | None:
     """The innermost place of the traceback that lies in the answer."""
     at, trace = None, error.__traceback__
     while trace is not None:
@@ -214,7 +221,17 @@ def innermost(error):
     return at and position(*at)
 
 
-def position(code, instruction):
+def line_of_test(error: BaseException) -> int | None:
+    """The line of the test in which the exception arose."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == TEST:
+            return trace.tb_lineno
+        trace = trace.tb_next
+    return None
+
+
+def position(code: types.CodeType, instruction: int) -> Place | None:
     """Line, last line, column, last column of an instruction; lines from 1, columns in bytes from 0."""
     for index, at in enumerate(code.co_positions()):
         if 2 * index == instruction:
@@ -222,7 +239,7 @@ def position(code, instruction):
     return None
 
 
-def describe(error):
+def describe(error: BaseException) -> str:
     """Type and message of an exception, whatever its methods do."""
     name = type(error).__name__
     try:
@@ -232,18 +249,19 @@ def describe(error):
     return f"{name}: {message}"[:MAX_MESSAGE] if message else name[:MAX_MESSAGE]
 
 
-def return_statements(source):
+def return_statements(source: str) -> list[list[Any]]:
     """Places of the ``return`` statements of the last ``solution`` defined at the top, each with that of its expression.
 
     Those of functions inside it are not among them. Nodes come from the compiler itself: importing ``ast`` takes longer than
     most programs run.
     """
     try:
-        tree = compile(source, ANSWER, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
+        tree: Any = compile(source, ANSWER, "exec", _ast.PyCF_ONLY_AST, dont_inherit=True)
     except (MemoryError, RecursionError):
         return []
     functions = [node for node in tree.body if isinstance(node, _ast.FunctionDef) and node.name == "solution"]
-    found, waiting = [], list(functions[-1].body) if functions else []
+    found: list[list[Any]] = []
+    waiting: list[Any] = list(functions[-1].body) if functions else []
     while waiting:
         node = waiting.pop()
         if isinstance(node, _ast.Return):
@@ -255,27 +273,33 @@ def return_statements(source):
     return found
 
 
-def place(node):
+def place(node: Any) -> Place:
     """Line, last line, column, last column of a node, as :func:`position` gives them."""
     return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
-def confine(request, reports):
-    """Point the standard streams away from the reports, and set the limits that leave a trace."""
-    output = os.memfd_create("output")
+def confine(request: dict[str, Any], reports: int) -> tuple[int, Output]:
+    """Point the standard streams away from the reports, and set the limits that leave a trace.
+
+    Returns:
+        Descriptor of the file in memory that is standard output now, and the stream that the program has on it.
+    """
+    memory = os.memfd_create("output")
     nothing = os.open(os.devnull, os.O_RDWR)
-    for target, source in ((0, nothing), (1, output), (2, nothing)):
+    for target, source in ((0, nothing), (1, memory), (2, nothing)):
         os.dup2(source, target)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.__stdout__ = Output(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace")
+    output = Output(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace")
+    sys.stdout = output
     size = request["output_bytes"]
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # more is an OSError at the line that writes it
     faulthandler.enable(reports, all_threads=False)
     faulthandler.register(signal.SIGPROF, reports, all_threads=False, chain=True)  # then die, which is SIGPROF's default
     signal.setitimer(signal.ITIMER_PROF, request["cpu_seconds"])
+    return memory, output
 
 
-def main():
+def main() -> None:
     """Wait for the request, serve it, and be gone."""
     site.setquit()
     line = sys.stdin.buffer.readline()
@@ -284,8 +308,7 @@ def main():
     request = json.loads(line)
     sys.path.extend(request["paths"])
     reports = os.dup(1)
-    confine(request, reports)
-    harness = Harness(request, reports)
+    harness = Harness(request, reports, *confine(request, reports))
     last = harness.run()
     harness.report(last)
     os._exit(0)

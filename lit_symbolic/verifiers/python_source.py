@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import keyword
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +12,22 @@ Span = tuple[int, int]
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)[ \t]*([A-Za-z0-9+_.-]*)[ \t]*\r?")
+_HEAD = re.compile(r"(?:async|case|class|def|elif|else|except|finally|for|if|match|try|while|with)\b")
+_LEADING = (
+    "return",
+    "import",
+    "from",
+    "raise",
+    "assert",
+    "global",
+    "nonlocal",
+    "yield",
+    "while",
+    "class",
+    "with",
+    "else",
+    "elif",
+)
 _PYTHON = ("python", "py", "python3", "py3")
 
 
@@ -111,33 +129,61 @@ class Source:
         start = self._character(first, column)
         return start, max(start, self._character(last, last_column))
 
-    def syntax_span(self, at: Sequence[int | None] | None, message: str) -> Span:
+    def syntax_spans(self, at: Sequence[int | None] | None, message: str) -> list[Span]:
         """The characters to show for a syntax error, given as the interpreter does: columns in characters from 1.
 
-        The interpreter names the place where it could not go on. What is wrong may stand before it, so a span begins at the last
-        token before that place where the error is a missing one; and where a bracket or a quote is the error, it covers all of the line in
-        which the other one can be missing.
+        The interpreter names the place where it could not go on. What is wrong may stand before it:
+
+        - a bracket without its other one: the part of the line in which that can be missing;
+        - a string that does not end: from the line's first quote to the line's end;
+        - indentation: the blanks before the line, and those before the block, or the line, that may be at fault instead;
+        - a line that ends in a colon and begins with no keyword: from its begin; one that begins with nearly a keyword: that word;
+        - anything else: from the token before the place.
         """
         first, last, column, last_column = at or (None,) * 4
         if first is None:
-            return self.end_of_code(), self.end_of_code()
-        line = self.line(first)
+            return [(self.end_of_code(), self.end_of_code())]
+        line, code = self.line(first), self.code_of_line(first)
         start = min(line[0] + max((column or 1) - 1, 0), line[1])
         end = start
         if last_column and last_column > 0:
             last_line = self.line(max(first, last or first))
-            end = min(last_line[0] + last_column - 1, last_line[1])
-        code = self.code_of_line(first)
-        if "was never closed" in message or message.startswith("unterminated string"):
-            return start, max(code[1], start)
+            end = max(start, min(last_line[0] + last_column - 1, last_line[1]))
+        if "indent" in message and "expected an indented" not in message:
+            above = None
+            if "unindent" in message:
+                above = self._block_above(first)
+            elif "tabs" in message and first > 1:
+                above = self.line(first - 1)[0], self.code_of_line(first - 1)[0]
+            return [(line[0], code[0]), *([above] if above else [])]
+        if "was never closed" in message:
+            return [(start, max(code[1], start))]
+        if "unterminated string" in message or "unterminated f-string" in message:
+            quote = re.search("[\"']", self.text[line[0] : line[1]])
+            return [(min(start, line[0] + quote.start()) if quote else start, line[1])]
         if message.startswith("unmatched") or "does not match opening" in message:
-            return min(code[0], start), max(end, min(start + 1, code[1]))
-        if message.startswith(("unindent", "unexpected indent", "expected an indented block")):
-            return min(code[0], start), max(code[1], start)
-        if message.startswith("unterminated triple"):
-            return start, min(start + 3, self.end)
-        start = self._before(start)
-        return start, max(end, start)
+            return [(min(code[0], start), max(end, min(start + 1, line[1])))]
+        words = self.text[slice(*code)]
+        if words.endswith(":") and not _HEAD.match(words):
+            return [(min(code[0], start), max(end, start))]
+        word = re.match(r"[a-z]{0,20}", words)
+        if word and not keyword.iskeyword(word.group()) and difflib.get_close_matches(word.group(), _LEADING, 1, cutoff=0.75):
+            return [(code[0], code[0] + word.end())]
+        return [(self._before(start), max(end, start))]
+
+    def _block_above(self, number: int) -> Span | None:
+        """The indentation of the lines above that are deeper than this one: of the first of the least deep ones."""
+        depth = self.code_of_line(number)[0] - self.line(number)[0]
+        found: tuple[int, Span] | None = None
+        for above in range(number - 1, 0, -1):
+            start, (code, end) = self.line(above)[0], self.code_of_line(above)
+            if code == end:
+                continue
+            if code - start <= depth:
+                break
+            if found is None or code - start <= found[0]:
+                found = code - start, (start, code)
+        return found and found[1]
 
     def _before(self, place: int) -> int:
         """Where the token before a place begins, on the same line; the place if there is none."""
