@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 
+EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI (the environment variable ``CI``) a skip whose reason is not on the list is a failure: nothing is lost silently."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    expected = [line for line in EXPECTED_SKIPS.read_text().splitlines() if line and not line.startswith("#")]
+    reasons = {report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", [])}
+    unexpected = sorted(reason for reason in reasons if not any(reason.startswith(start) for start in expected))
+    if unexpected:
+        reporter.write_line(f"CI skips only what {EXPECTED_SKIPS.name} lists; also skipped: {'; '.join(unexpected)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(autouse=True)
 def restored_environment() -> Iterator[None]:
     """A run leaves its seed in the environment: no test sees that of another."""
