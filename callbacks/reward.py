@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -13,7 +13,8 @@ from lit_symbolic.rewards import SchemeName, token_rewards
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
 from lit_symbolic.seeding import generator_for, run_seed
 from lit_symbolic.verifiers import Verifier
-from lit_symbolic.verifiers.pool import PendingVerifications, VerifierPool
+from lit_symbolic.verifiers.pool import AnswerPool, PendingVerifications, VerifierPool
+from lit_symbolic.verifiers.ray_pool import RayVerifierPool  # noqa: F401 - imported, so that a config can name it shortly
 
 if TYPE_CHECKING:
     from lit_symbolic.modules.base import SymbolicModule
@@ -51,14 +52,17 @@ class VerifierReward(RewardCallback):
         scheme: How a certificate becomes a reward for every token, see :mod:`lit_symbolic.rewards`.
         prefix_weight: Reward for the share of right tokens before the first fault; read by ``until_error`` alone.
         failure_reward: Reward on the first wrong token, 0 or -1; read by ``until_error`` alone.
-        workers: Verifier processes.
-        deadline_seconds: Longest time for one answer; after it the worker is killed and there is no evidence.
+        workers: Verifier processes, where no pool is given; None takes the default of :class:`VerifierPool`.
+        deadline_seconds: Longest time for one answer, where no pool is given; after it the worker is killed and there is no
+            evidence. None takes the default of :class:`VerifierPool`.
         verifier: The tool; None takes the one of the problem's task.
         name: See :class:`RewardCallback`.
         primary: See :class:`RewardCallback`.
+        pool: Where answers are verified, with all its settings: ``VerifierPool`` on this machine, ``RayVerifierPool`` on the
+            nodes of a cluster. None is a ``VerifierPool`` with ``workers`` and ``deadline_seconds``.
 
     Raises:
-        ValueError: If the scheme is unknown or a number is out of its range.
+        ValueError: If the scheme is unknown, a number is out of its range, or a pool is given beside settings of one.
     """
 
     def __init__(
@@ -66,11 +70,12 @@ class VerifierReward(RewardCallback):
         scheme: SchemeName = "until_error",
         prefix_weight: float = 0.0,
         failure_reward: float = 0.0,
-        workers: int = 2,
-        deadline_seconds: float = 5.0,
+        workers: int | None = None,
+        deadline_seconds: float | None = None,
         verifier: Verifier | None = None,
         name: str = "verifier",
         primary: bool = True,
+        pool: AnswerPool | None = None,
     ) -> None:
         super().__init__(name, primary)
         if scheme not in get_args(SchemeName):
@@ -83,7 +88,11 @@ class VerifierReward(RewardCallback):
         self.prefix_weight = prefix_weight
         self.failure_reward = failure_reward
         self.verifier = verifier
-        self.pool = VerifierPool(workers=workers, deadline_seconds=deadline_seconds)
+        settings = {"workers": workers, "deadline_seconds": deadline_seconds}
+        given: dict[str, Any] = {setting: value for setting, value in settings.items() if value is not None}
+        if pool is not None and given:
+            raise ValueError(f"reward.pool has its own {' and '.join(given)}; give them there, and not beside it")
+        self.pool = pool if pool is not None else VerifierPool(**given)
         self._pending: PendingVerifications | None = None
 
     def on_answers(self, module: SymbolicModule, rows: Sequence[FinishedAnswer]) -> None:

@@ -23,7 +23,7 @@ import threading
 import types
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,17 @@ def from_json(text: str) -> Certificate | None:
     try:
         correct, score, findings, measures, status, evidence = json.loads(text)
         located = tuple(Finding(*finding) for finding in findings)
-        return Certificate(bool(correct), score, located, dict(measures), Status(status), evidence)
-    except (TypeError, ValueError, RecursionError):
+        texts = [evidence, *(part for finding in located for part in (finding.kind, finding.message))]
+        places = [place for finding in located for place in (finding.start, finding.end)]
+        if not (
+            isinstance(correct, bool)
+            and all(isinstance(text, str) for text in texts)
+            and all(type(place) is int for place in places)
+            and all(isinstance(number, (int, float)) for number in (score, *measures.values()))
+        ):
+            return None
+        return Certificate(correct, score, located, measures, Status(status), evidence)
+    except (TypeError, ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -280,14 +289,8 @@ def _feed_object(update: Callable[[bytes], None], value: Any) -> None:
     if isinstance(parts, str):
         _write(update, b"n", parts.encode())
         return
-    make, arguments, *rest = parts
-    _feed(update, make)
-    _feed(update, tuple(arguments))
-    state, items, pairs, setter, *_ = (*rest, None, None, None, None)
-    _feed(update, state)
-    _feed(update, None if items is None else list(items))
-    _feed(update, None if pairs is None else list(pairs))
-    _feed(update, setter)
+    for part in parts:  # maker, arguments, state, iterators over items and over pairs, setter of the state
+        _feed(update, list(part) if isinstance(part, Iterator) else part)
 
 
 def _write(update: Callable[[bytes], None], tag: bytes, content: bytes) -> None:

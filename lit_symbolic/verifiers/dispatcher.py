@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
 
 from lit_symbolic.certificate import Certificate, Status
@@ -25,10 +26,12 @@ AHEAD_SECONDS = 0.01
 AHEAD_ANSWERS = 32
 AHEAD_BYTES = 32_768
 """Well below what a pipe holds: sending ahead never blocks."""
+LEND_SECONDS = 0.1
+"""Time after which those that were sent ahead behind a slow answer are offered to the other workers too."""
 ABANDONED_SECONDS = 0.1
 """Time for an answer that a worker was sent before all who waited for it gave up."""
-START_ATTEMPTS = 20
-START_PAUSE_SECONDS = 0.1
+START_ATTEMPTS = 5
+START_PAUSE_SECONDS = 0.05
 LOAD_ATTEMPTS = 5
 RETRY_SECONDS = 5.0
 """Pause after a worker could not be started while others are up."""
@@ -110,6 +113,7 @@ class Dispatcher(threading.Thread):
         self._waiting: deque[Job] = deque()  # taken from the queue, not with the worker
         self._sent: deque[Job] = deque()  # with the worker; it is busy with the first
         self._head_began = 0.0
+        self._lent = False  # those behind the first were put back into the queue
         self._mean_seconds = 1.0
         self._load_deaths: Counter[str] = Counter()
 
@@ -162,17 +166,17 @@ class Dispatcher(threading.Thread):
             RuntimeError: If none can be started, here or elsewhere, and there is an answer to verify.
         """
         while self._worker is None or not self._worker.knows(PING_KEY):
-            ending = ""
-            for _ in range(START_ATTEMPTS):
+            ending, attempts, end = "", 0, time.monotonic() + self._shared.start_seconds
+            while attempts < START_ATTEMPTS and time.monotonic() < end:
                 try:
-                    self._start_worker().load(PING_KEY, PING, self._shared.start_seconds)
+                    self._start_worker().load(PING_KEY, PING, end - time.monotonic())
                     self._shared.up.add(self)
                     return
                 except (TimeoutError, WorkerDied, OSError) as error:
                     self._discard_worker()
                     ending = str(error) or f"it was not ready after {self._shared.start_seconds:g} s"
-                    if isinstance(error, TimeoutError):
-                        break
+                    # Killed by someone else is not unable to start.
+                    attempts += not (isinstance(error, WorkerDied) and error.killed)
                     self._closed.wait(START_PAUSE_SECONDS)
             self._give_back()
             if self._shared.up:
@@ -200,6 +204,8 @@ class Dispatcher(threading.Thread):
 
     def _fill(self) -> None:
         """Send what the worker should have at hand; block while there is nothing to do."""
+        if self._lent:
+            return
         limit = min(AHEAD_ANSWERS, 1 + int(AHEAD_SECONDS / max(self._mean_seconds, 1e-6)))
         while len(self._sent) < limit:
             if not self._waiting:
@@ -234,14 +240,23 @@ class Dispatcher(threading.Thread):
         assert self._worker is not None
         deadline = self._shared.deadline_seconds
         job = self._sent[0]
+        end = self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline)
+        lend = self._head_began + LEND_SECONDS
+        may_lend = not self._lent and len(self._sent) > 1 and len(self._shared.up) > 1 and lend < end
         try:
-            reply = self._worker.receive(self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline) - time.monotonic())
+            reply = self._worker.receive((lend if may_lend else end) - time.monotonic())
         except (TimeoutError, WorkerDied) as error:
-            evicted = self._evicted
+            if may_lend and isinstance(error, TimeoutError):
+                self._lent = True
+                for behind in islice(self._sent, 1, None):
+                    self._shared.queue.put(behind)
+                return
+            evicted, lent = self._evicted, self._lent
             self._discard_worker()
             if self._closed.is_set():
                 raise _Closed from None
-            self._waiting.extendleft(reversed(self._sent))  # not begun yet: they go to the next worker
+            # Those behind the first were not begun: they go to the next worker.
+            self._waiting.extendleft([job] if lent else reversed(self._sent))
             self._sent.clear()
             if evicted and not job.abandoned:
                 return
@@ -259,6 +274,7 @@ class Dispatcher(threading.Thread):
                 self._give_back()
             return
         self._sent.popleft()
+        self._lent = False
         self._head_began = time.monotonic()
         self._mean_seconds = (self._mean_seconds + reply.ended - reply.began) / 2
         if reply.restarts:
@@ -312,7 +328,7 @@ class Dispatcher(threading.Thread):
         self._shared.up.discard(self)
         with self._worker_lock:
             worker, self._worker = self._worker, None
-            self._evicted = False
+            self._evicted = self._lent = False
             if worker is not None:
                 worker.close()
                 if not self._closed.is_set():

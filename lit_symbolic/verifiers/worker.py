@@ -69,11 +69,13 @@ class WorkerDied(Exception):
     Args:
         message: How it ended.
         lost: It went with its machine, for which no answer is to blame.
+        killed: By a signal that no process sends itself by a fault.
     """
 
-    def __init__(self, message: str, lost: bool = False) -> None:
+    def __init__(self, message: str, lost: bool = False, killed: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+        self.killed = killed
 
 
 class WorkerHandle(ABC):
@@ -160,7 +162,7 @@ class Worker(WorkerHandle):
         try:
             self.connection.send_bytes(message)
         except OSError:
-            raise WorkerDied(self._ending()) from None
+            raise self._death() from None
 
     def _take(self, seconds: float) -> bytes:
         try:
@@ -171,7 +173,7 @@ class Worker(WorkerHandle):
         except TimeoutError:
             raise
         except (EOFError, OSError):
-            raise WorkerDied(self._ending()) from None
+            raise self._death() from None
 
     def kill(self) -> None:
         """Kill the process and its children. Any thread may call it, the pipe stays open."""
@@ -189,17 +191,18 @@ class Worker(WorkerHandle):
         self.connection.close()
         remove_folder(self.folder)
 
-    def _ending(self) -> str:
+    def _death(self) -> WorkerDied:
         self.process.join(timeout=1.0)
         code = self.process.exitcode
         if code is None:
-            return "it closed its pipe"
+            return WorkerDied("it closed its pipe")
         if code >= 0:
-            return f"it exited with code {code}"
+            return WorkerDied(f"it exited with code {code}")
         try:
-            return f"it was killed by {signal.Signals(-code).name}"
+            name = signal.Signals(-code).name
         except ValueError:
-            return f"it was killed by signal {-code}"
+            name = f"signal {-code}"
+        return WorkerDied(f"it was killed by {name}", killed=name in ("SIGKILL", "SIGTERM"))
 
 
 def _kill_session(leader: int) -> bool:

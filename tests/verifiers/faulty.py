@@ -6,8 +6,11 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
 
 from lit_symbolic.certificate import Certificate, Finding, Problem
 
@@ -172,3 +175,78 @@ class Heavy:
 
     def verify(self, problem: Problem, text: str) -> Certificate:
         return Certificate(False, 0.0, evidence=f"{Heavy.unpickled} {len(self.table)}")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Notes each call in a file, sleeps, and certifies what the answer says."""
+
+    path: str
+    seconds: float = 0.0
+    version: ClassVar[str] = "1"
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        with open(self.path, "a") as file:
+            file.write(text + "\n")
+        time.sleep(self.seconds)
+        return Certificate(False, 0.25, (Finding(0, len(text), "goal", text),), {"length": len(text)}, evidence=problem.id)
+
+    def calls(self) -> list[str]:
+        return Path(self.path).read_text().split("\n")[:-1] if Path(self.path).exists() else []
+
+
+@dataclass(frozen=True)
+class CountedToo(Counted):
+    """The same by another name."""
+
+
+@dataclass(frozen=True)
+class Wraps:
+    """Leaves the work to another verifier."""
+
+    inner: Counted
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        return self.inner.verify(problem, text)
+
+
+@dataclass(frozen=True)
+class Littering:
+    """Leaves files, an unreadable folder and a child that goes on writing, and certifies a function of the answer."""
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        folder = tempfile.mkdtemp()
+        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+            file.write(text)
+        child = subprocess.Popen(["sh", "-c", "while :; do mktemp >/dev/null; sleep 0.01; done"], stderr=subprocess.DEVNULL)
+        time.sleep(random.random() / 50)
+        child.kill()
+        child.wait()
+        os.chmod(folder, 0)
+        return Certificate(False, 1 / (int(text) + 2), (Finding(0, len(text), "goal", text),), {"number": float(text)})
+
+
+@dataclass(frozen=True)
+class Solver:
+    """z3 with a time limit of its own, which it does not keep while it reads a large number."""
+
+    milliseconds: int = 100
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        import z3
+
+        solver = z3.Solver()
+        solver.set("timeout", self.milliseconds)
+        x = z3.Int("x")
+        solver.add(x * x == z3.IntVal(text))
+        return GOOD if solver.check() == z3.sat else Certificate(False, 0.0)
+
+
+class HarmsItsParent:
+    """Sends the process that started the worker the signal that the answer names."""
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        if text in ("SIGKILL", "SIGSTOP"):
+            os.kill(os.getppid(), getattr(signal, text))
+            time.sleep(1000)
+        return GOOD

@@ -3,14 +3,13 @@
 import copy
 import os
 import pickle
-import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
@@ -26,6 +25,7 @@ from lit_symbolic.verifiers.pool import PoolStatistics, VerifierPool, _union_sec
 # The workers get the path too, and must find the verifiers of the tests by the same name.
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty import GOOD, Echo, Heavy, Leaky, Obedient, Parent, Pid, Returns, Talkative, Unloadable, Unpicklable
+from processes import alive, children, eventually, nothing_is_left  # noqa: F401 - a fixture of every test here
 
 PROBLEM = Problem("test", "0", "?")
 OBEDIENT = Obedient()
@@ -40,52 +40,6 @@ def items(*texts: str) -> list[tuple[Problem, str]]:
     return [(PROBLEM, text) for text in texts]
 
 
-EARLIER: set[int | None] = set()
-"""Children and threads that other tests of this process left."""
-
-
-def children(pid: int | None = None) -> dict[int, str]:
-    """Workers and zombies among the direct children of a process, by default this one, with their state."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-            command = (stat.parent / "cmdline").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        child = int(stat.parent.name)
-        if int(parent) == (pid or os.getpid()) and child not in EARLIER and (state == "Z" or "verifier-worker" in command):
-            found[child] = state
-    return found
-
-
-def dispatchers() -> set[int | None]:
-    return {thread.ident for thread in threading.enumerate() if thread.name == "verifier-dispatcher"} - EARLIER
-
-
-def is_up(pid: int) -> bool:
-    try:
-        return alive(pid) and os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
-
-
 def script(code: str, *arguments: object) -> "subprocess.Popen[str]":
     """A trainer of its own: a script whose __main__ imports torch, as train.py does."""
     path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
@@ -96,14 +50,6 @@ def script(code: str, *arguments: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left() -> Iterator[None]:
-    EARLIER.update(children(), dispatchers())
-    yield
-    assert not children()
-    assert not dispatchers()
 
 
 def test_certificates_come_in_the_order_of_the_answers() -> None:
@@ -263,28 +209,6 @@ def test_close_kills_children_and_cancels_what_is_not_verified(tmp_path: Path) -
     for future in futures:
         with pytest.raises(CancelledError):
             future.result(timeout=1)
-
-
-def test_every_answer_gets_a_certificate_while_workers_are_killed_at_random() -> None:
-    rng = random.Random(0)
-    with uncached(workers=2) as pool:
-        futures = [pool.submit(OBEDIENT, PROBLEM, "0.01") for _ in range(400)]
-        killed = 0
-        while killed < 30:
-            # Those that are up: killing one five times in a row while it starts is an error of its own.
-            workers = [pid for pid in children() if is_up(pid)]
-            if workers:
-                os.kill(rng.choice(workers), signal.SIGKILL)
-                killed += 1
-            time.sleep(rng.random() * 0.15)
-        certificates = [future.result(timeout=20) for future in futures]
-        statistics = pool.statistics
-        assert all(isinstance(certificate, Certificate) for certificate in certificates)
-        assert statistics.verified + statistics.crashes == 400
-        assert statistics.crashes <= 30  # a worker killed while it starts or idles costs no answer
-        assert statistics.restarts >= 1
-        assert pool.verify(OBEDIENT, items(*["good"] * 10)) == [GOOD] * 10
-        assert len(children()) <= 2  # no zombie
 
 
 def test_a_worker_killed_while_it_starts_or_idles_costs_no_answer() -> None:
