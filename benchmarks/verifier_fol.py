@@ -1,4 +1,4 @@
-"""Speed, gold answers and injected faults of the verifier of first-order logic; :mod:`verifier_logic` hands them on."""
+"""Speed, gold answers and injected faults of the verifier of first-order logic, for the tables of ``benchmarks/verifiers.py``."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def faults(quick: bool) -> list[Faults]:
     theories = formulas(without_negation())
     tables = []
     for kind, inject in INJECTIONS.items():
-        table = Faults(f"first-order logic: {kind}")
+        table = Faults(kind)
         rng = random.Random(kind)
         pairs = theories if "wrong answer" in kind else stories
         for _ in range(8):  # the sets are small: up to eight faults in one answer, one at a time

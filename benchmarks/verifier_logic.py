@@ -1,7 +1,6 @@
-"""Speed, gold answers and injected faults of the logic verifiers, for the tables of ``benchmarks/verifiers.py``.
+"""Speed, gold answers and injected faults of the logic verifier, for the tables of ``benchmarks/verifiers.py``.
 
-Gold answers are programs that a perfect translator of the sets' generated English writes (``tests/support/rule_english.py``), and
-FOLIO's own formulas.
+Gold answers are programs that a perfect translator of the sets' generated English writes, see :mod:`logic_sources`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import verifier_fol
 from lit_symbolic.certificate import Problem
 from lit_symbolic.verifiers.logic import LogicVerifier
 from logic_sources import Pairs, logicnli, pararule, prontoqa, proofwriter
@@ -34,7 +32,7 @@ def speed(quick: bool) -> list[Speed]:
             verifier.verify(problem, text)
         figures.append(len(rows) / (time.process_time() - began))
     what = "ProofWriter programs certified per second of processor time"
-    return [Speed(what, statistics.median(figures), min(figures), max(figures), "at least 500"), *verifier_fol.speed(quick)]
+    return [Speed(what, statistics.median(figures), min(figures), max(figures), "at least 500")]
 
 
 def gold(quick: bool) -> list[Gold]:
@@ -55,7 +53,7 @@ def gold(quick: bool) -> list[Gold]:
                 f"{len(compatible.exceptions)} queries with two arguments that have an answer: `upstream_compatible` says Unknown"
             )
             rows.append(Gold(f"{source}, upstream_compatible", compatible.answers, compatible.correct, [note]))
-    return rows + verifier_fol.gold(quick)
+    return rows
 
 
 def _gold(source: str, verifier: Any, pairs: Pairs) -> Gold:
@@ -99,7 +97,7 @@ def faults(quick: bool) -> list[Faults]:
             if len(table.overlapped) == wanted:
                 break
         tables.append(table)
-    return tables + verifier_fol.faults(quick)
+    return tables
 
 
 def _literals(text: str, section: str) -> list[re.Match[str]]:
