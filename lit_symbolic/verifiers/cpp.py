@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.cpp_cases import Case, cases_of, failure, ran_out_of_time, report
+from lit_symbolic.verifiers.cpp_cases import Case, TestsInterrupted, cases_of, failure, report, run_cases
 from lit_symbolic.verifiers.cpp_diagnostics import (
     LINKER,
     SEMANTIC,
@@ -41,10 +41,9 @@ TOO_LONG = "too_long"
 
 KINDS = (SYNTAX, SEMANTIC, LINKER, GOAL, RESOURCES, TOO_LONG)
 
-ENDS_EARLY = frozenset(
-    ("exit", "_exit", "_Exit", "quick_exit", "pthread_exit", "thrd_exit", "syscall")
-    + ("execl", "execlp", "execle", "execv", "execve", "execvp", "execvpe", "fexecve")
-)
+ENDS_EARLY = frozenset(["exit", "_exit", "_Exit", "quick_exit", "pthread_exit", "thrd_exit", "syscall", "fexecve"]) | {
+    f"exec{kind}" for kind in ("l", "lp", "le", "v", "ve", "vp", "vpe")
+}
 """Functions by which an answer could make a test that only looks at the exit status end well before its checks."""
 
 _BROKEN = re.compile(r"internal compiler error|terminated program|out of memory|virtual memory exhausted|memory exhausted")
@@ -88,7 +87,8 @@ class CppVerifier:
         max_errors: So many of its errors are read. (``-fmax-errors`` would lose them all: g++ 12 then ends without its JSON.)
         compile_seconds: Processor time for the compiler; four times that is its deadline.
         compile_megabytes: Memory for the compiler.
-        run_seconds: Processor time for each test; four times that and a second is its deadline.
+        run_seconds: Processor time for each test, in whole seconds (more is rounded up). For the deadline, see
+            :func:`~lit_symbolic.verifiers.cpp_cases.run_cases`.
         run_megabytes: Memory for each test.
         output_megabytes: What a test may write.
         tolerance: Numbers in the output may differ by this much, absolutely or relatively.
@@ -117,7 +117,7 @@ class CppVerifier:
     max_errors: int = 20
     compile_seconds: float = 4.0
     compile_megabytes: int = 1024
-    run_seconds: float = 2.0
+    run_seconds: int = 2
     run_megabytes: int = 256
     output_megabytes: int = 4
     tolerance: float = 0.0
@@ -217,7 +217,7 @@ class CppVerifier:
             return compiler_findings(errors, origins, program, pointing)
         if findings := linker_findings(rest, program, _forbidden(program, cases)):
             return findings
-        if ran_out_of_time(compiled, self.compile_seconds):
+        if compiled.cpu_seconds >= 0.95 * self.compile_seconds:  # what is killed at the limit was not always charged all of it
             message = f"the compiler needs more than {self.compile_seconds:g} s of processor time"
             return _rejected(text, RESOURCES, message, cases)
         if compiled.outcome is Outcome.TIMEOUT:
@@ -229,31 +229,18 @@ class CppVerifier:
         return Certificate.without_evidence(Status.CRASHED, f"the compiler failed without an error in the program: {output}")
 
     def _test(self, problem: Problem, executable: bytes, cases: Sequence[Case], text: str) -> Certificate:
-        """Run the program on all cases; each has its own sandbox."""
-        seconds = float(problem.facts.get("run_seconds", self.run_seconds))
-        limits = Limits(
-            wall_seconds=4 * seconds + 1,
-            cpu_seconds=math.ceil(seconds),
-            memory_megabytes=int(problem.facts.get("run_megabytes", self.run_megabytes)),
-            output_bytes=self.output_megabytes << 20,
-        )
-        failures: dict[int, str] = {}
+        """Run the program on all cases, and compare what it wrote."""
+        seconds = math.ceil(problem.facts.get("run_seconds", self.run_seconds))
+        megabytes = int(problem.facts.get("run_megabytes", self.run_megabytes))
+        try:
+            runs = run_cases(Sandbox(self.sandbox), executable, cases, seconds, megabytes, self.output_megabytes)
+        except TestsInterrupted as interruption:
+            return Certificate.without_evidence(Status.TIMEOUT, str(interruption))
+        failures = {}
         for index, case in enumerate(cases):
-            run = Sandbox(self.sandbox).run(
-                ["/bin/sh", "-c", "chmod +x program && exec ./program"],
-                stdin=case.input.encode("utf-8", "surrogatepass"),
-                files={"program": executable},
-                environment=_ENVIRONMENT,
-                limits=limits,
-            )
-            if run.outcome is Outcome.TIMEOUT and not ran_out_of_time(run, seconds) and not failures:
-                message = f"test {index + 1} was stopped after {run.wall_seconds:.1f} s, with processor time left"
-                return Certificate.without_evidence(Status.TIMEOUT, message)
-            if (why := failure(case, run, self.tolerance, seconds)) is not None:
+            why = failure(case, runs[index], self.tolerance) if index < len(runs) else "not run"
+            if why is not None:
                 failures[index] = why
-            if run.outcome is Outcome.TIMEOUT or ran_out_of_time(run, seconds):
-                failures |= dict.fromkeys(range(index + 1, len(cases)), "not run")
-                break
         measures = _measures(cases, compiled=True, failures=failures)
         if not failures:
             evidence = f"compiles and passes {len(cases)} tests" if cases else "compiles"

@@ -1,4 +1,4 @@
-"""Where a brace is missing: the compiler notices it only where the program cannot go on, often at its end; indentation tells."""
+"""Where a bracket is missing: the compiler notices it only where the program cannot go on, often at its end; layout tells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lit_symbolic.verifiers.cpp_program import Program, Span, Token
 
+_FOLLOWS_BRACE = frozenset({"else", "catch", "while"})
 _LABELS = frozenset({"case", "default", "public", "private", "protected"})
 
 
@@ -86,7 +87,9 @@ def _faults(program: Program, tokens: list[Token]) -> list[BraceFault]:
                 faults.append(_never_opened(text, tokens, first_tokens[:-1], indent, token))
                 continue
         elif new_line and mark != "{" and not _is_label(text, tokens, index):
-            while blocks and blocks[-1].deeper and indent <= blocks[-1].indent and line > blocks[-1].line:
+            # What follows a "}" on its line stands a little deeper without it.
+            depth = indent - 1 if text[token.start : token.end] in _FOLLOWS_BRACE else indent
+            while blocks and blocks[-1].deeper and depth <= blocks[-1].indent and line > blocks[-1].line:
                 faults.append(BraceFault(gap, "a '}' is missing"))
                 blocks.pop()
 
@@ -124,3 +127,28 @@ def _is_label(text: str, tokens: list[Token], index: int) -> bool:
     return word in _LABELS or (
         tokens[index].kind == "word" and following is not None and text[following.start : following.end] == ":"
     )
+
+
+def unclosed_bracket(program: Program) -> Span | None:
+    """From a ``(`` or ``[`` that is never closed to the end of its line; None if there is none in the answer.
+
+    Example:
+        >>> program = Program("", "int main() {\\n  f(a[1);\\n  g(x[2]);\\n}\\n", "")
+        >>> program.text[slice(*unclosed_bracket(program))]
+        '[1);'
+    """
+    first, last = program.answer_span
+    for opening, closing in ("()", "[]"):
+        marks = [token for token in program.tokens if program.text[token.start : token.end] in (opening, closing)]
+        opened: list[int] = []
+        for token in marks:
+            if program.text[token.start] == opening:
+                opened.append(token.start)
+            elif opened:
+                opened.pop()
+        if not opened or 2 * sum(program.text[token.start] == opening for token in marks) <= len(marks):
+            continue
+        # Those behind the first have nothing to do with it: brackets that are closed on their own lines were taken off.
+        if first <= opened[0] < last:
+            return opened[0], min(last, max(opened[0] + 1, program.line_span(opened[0])[1]))
+    return None

@@ -1,15 +1,32 @@
-"""Test cases of C++ programs: what they are made of, and whether an execution passes one."""
+"""Test cases of C++ programs: what they are made of, how a program is run on them, and whether it passes."""
 
 from __future__ import annotations
 
+import io
 import math
+import signal
+import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lit_symbolic.verifiers.sandbox import Execution, Outcome
+from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
 
 _SHOWN_CHARACTERS = 60
+_ENVIRONMENT = {"LC_ALL": "C"}
+_ONE = "ulimit -S -t $1 && exec ./program"
+# Runs all tests up to the first that runs out of time, then writes the exit codes, the sizes of the outputs, the outputs.
+_ALL = """tar -xf inputs && ulimit -S -t $1 || exit 99
+i=0 codes= outputs=
+while [ $i -lt $2 ]; do
+  ./program < $i.in > $i.out 2> /dev/null
+  code=$?
+  codes="$codes $code" outputs="$outputs $i.out" i=$((i + 1))
+  if [ $code = 152 ] || [ $code = 137 ]; then break; fi
+done
+echo $codes && echo $(stat -c %s $outputs) && exec cat $outputs
+"""
+_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,32 @@ class Case:
     hidden: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one test made of the program.
+
+    Args:
+        code: Its exit status, or less than 0 the signal that ended it.
+        stdout: What it wrote.
+        stderr: What it complained about, where that was kept.
+    """
+
+    code: int
+    stdout: bytes
+    stderr: bytes = b""
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it was ended for its processor time."""
+        return self.code in _OUT_OF_TIME
+
+
+class TestsInterrupted(Exception):
+    """The tests came to no end, and the program need not be at fault."""
+
+    __test__ = False
+
+
 def cases_of(facts: Mapping[str, Any]) -> list[Case]:
     """The test cases of a problem: its fact ``tests``, mappings with the keys ``input``, ``output``, ``hidden``.
 
@@ -39,20 +82,104 @@ def cases_of(facts: Mapping[str, Any]) -> list[Case]:
         raise ValueError(f"a test has the keys input, output and hidden, see Case: {error}") from error
 
 
-def failure(case: Case, execution: Execution, tolerance: float, cpu_seconds: float) -> str | None:
-    """Why an execution fails a test case, in words; None if it passes."""
-    stdout = execution.stdout.decode("utf-8", "replace")
-    if ran_out_of_time(execution, cpu_seconds):
-        return f"it needs more than {cpu_seconds:g} s of processor time"
-    if execution.outcome is Outcome.MEMORY_LIMIT:
-        return "it needs too much memory"
-    if execution.outcome is Outcome.OUTPUT_LIMIT or execution.truncated:
+def run_cases(
+    sandbox: Sandbox, executable: bytes, cases: Sequence[Case], seconds: int, megabytes: int, output_megabytes: int
+) -> list[Run]:
+    """Run a program on test cases, in order, up to the first that uses up its processor time.
+
+    Cases with an output share one sandbox, to start which takes longer than most tests. What a program does there to the
+    tests behind it, it could also do by its code; what is expected never enters. Where the exit status alone decides, each
+    case has a sandbox of its own, and the status is what the kernel says, not what stands in a file.
+
+    Args:
+        sandbox: Where.
+        executable: The program.
+        cases: The test cases.
+        seconds: Processor time for each.
+        megabytes: Memory for each.
+        output_megabytes: What each may write.
+
+    Returns:
+        A run for each case, or for the first ones.
+
+    Raises:
+        RuntimeError: If the sandbox lacks ``tar`` or room.
+        TestsInterrupted: If the deadline of all came with processor time left: ``4 * seconds + 1`` seconds, and a quarter of
+            ``seconds`` for each case.
+    """
+    limits = Limits(
+        wall_seconds=4 * seconds + 1 + 0.25 * seconds * len(cases),
+        cpu_seconds=seconds + 1,
+        memory_megabytes=megabytes,
+        file_megabytes=max(output_megabytes, math.ceil(len(executable) / 2**20)),
+        tmpfs_megabytes=64 + 4 * output_megabytes,
+        output_bytes=8 * output_megabytes << 20,
+    )
+
+    def run(script: str, count: int, stdin: bytes, files: Mapping[str, bytes]) -> Execution:
+        command = ["/bin/sh", "-c", script, "sh", str(seconds), str(count)]
+        files = {"program": executable, **files}
+        return sandbox.run(command, stdin=stdin, files=files, environment=_ENVIRONMENT, limits=limits)
+
+    if all(case.output is not None for case in cases):
+        execution = run(_ALL, len(cases), b"", {"inputs": _archive(cases)})
+        if execution.outcome is Outcome.TIMEOUT:
+            raise TestsInterrupted(f"the tests were stopped after {execution.wall_seconds:.1f} s")
+        if execution.outcome is Outcome.EXITED and execution.returncode == 99:
+            raise RuntimeError(f"the tests could not be set up: {execution.stderr.decode('utf-8', 'replace')}")
+        return _runs(execution)
+    runs: list[Run] = []
+    for case in cases:
+        execution = run(_ONE, 1, case.input.encode("utf-8", "surrogatepass"), {})
+        ended_for_its_time = execution.returncode == -signal.SIGXCPU or execution.cpu_seconds >= seconds
+        if execution.outcome is Outcome.TIMEOUT and not ended_for_its_time:
+            raise TestsInterrupted(f"test {len(runs) + 1} was stopped after {execution.wall_seconds:.1f} s")
+        ended = execution.outcome in (Outcome.EXITED, Outcome.MEMORY_LIMIT) or execution.returncode
+        runs.append(Run(execution.returncode if ended else -signal.SIGKILL, execution.stdout, execution.stderr))
+        if runs[-1].out_of_time:
+            break
+    return runs
+
+
+def _archive(cases: Sequence[Case]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for index, case in enumerate(cases):
+            data = case.input.encode("utf-8", "surrogatepass")
+            entry = tarfile.TarInfo(f"{index}.in")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def _runs(execution: Execution) -> list[Run]:
+    """Read what the script wrote. What a program that tampers with it has spoiled is a failed test."""
+    spoiled = Run(-signal.SIGKILL, b"")
+    codes, _, rest = execution.stdout.partition(b"\n")
+    sizes, _, outputs = rest.partition(b"\n")
+    try:
+        numbers = [(int(code), int(size)) for code, size in zip(codes.split(), sizes.split(), strict=True)]
+    except ValueError:
+        return [spoiled]
+    runs = []
+    for code, size in numbers:
+        runs.append(Run(128 - code if code > 128 else code, outputs[:size]))
+        outputs = outputs[size:]
+    return runs or [spoiled]
+
+
+def failure(case: Case, run: Run, tolerance: float) -> str | None:
+    """Why a run fails a test case, in words; None if it passes."""
+    if run.code == -signal.SIGXFSZ:
         return "it writes too much"
-    if execution.outcome is Outcome.SIGNALED:
-        said = execution.stderr.decode("utf-8", "replace").strip()
-        return f"it is killed by signal {abs(execution.returncode)}" + (f": {_shown(said)}" if said and not case.hidden else "")
-    if execution.returncode != 0:
-        return f"its exit status is {execution.returncode}, not 0"
+    if run.out_of_time:
+        return "it needs too much processor time, or was killed"
+    if run.code < 0:
+        said = run.stderr.decode("utf-8", "replace").strip()
+        return f"it is ended by {_signal_name(-run.code)}" + (f": {_shown(said)}" if said and not case.hidden else "")
+    if run.code != 0:
+        return f"its exit status is {run.code}, not 0"
+    stdout = run.stdout.decode("utf-8", "replace")
     if case.output is None or same_output(stdout, case.output, tolerance):
         return None
     if case.hidden:
@@ -60,9 +187,11 @@ def failure(case: Case, execution: Execution, tolerance: float, cpu_seconds: flo
     return f"for the input {_shown(case.input)} it writes {_shown(stdout)}, not {_shown(case.output)}"
 
 
-def ran_out_of_time(execution: Execution, cpu_seconds: float) -> bool:
-    """Whether it used up its processor time. That is its own doing; a deadline alone may be a machine that is busy."""
-    return execution.cpu_seconds >= 0.95 * cpu_seconds  # what is killed at the limit was not always charged all of it
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def same_output(written: str, expected: str, tolerance: float = 0.0) -> bool:

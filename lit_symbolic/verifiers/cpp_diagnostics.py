@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lit_symbolic.certificate import Finding
-from lit_symbolic.verifiers.cpp_braces import brace_fault
-from lit_symbolic.verifiers.cpp_program import Program, Span
+from lit_symbolic.verifiers.cpp_braces import BraceFault, brace_fault, unclosed_bracket
+from lit_symbolic.verifiers.cpp_program import Program, Span, Token
 
 SYNTAX = "syntax"
 """The program cannot be read from here on."""
@@ -35,6 +35,7 @@ _EXPECTED = re.compile(r"^expected .*(before|at end of input)")
 _QUOTED = re.compile(
     r"^'(?:[\w:]*::)?(~?\w+)(?:\(.*\))?' (?:was not declared|has not been declared|does not name a type|is not a|in )"
 )
+_OPERANDS = re.compile(r"^(invalid operands|no match for 'operator|invalid types|ambiguous overload for 'operator)")
 _UNDEFINED = re.compile(r"undefined reference to [`'‘](.+?)['’]\s*$", re.MULTILINE)
 _PLACE = rf"{re.escape(SOURCE_NAME)}:(\d+)(?::(\d+))?"
 _ORIGIN = re.compile(rf"^(?:In file included from|\s+from) {_PLACE}|^{_PLACE}:?\s+(?:required|recursively|in 'constexpr')")
@@ -51,6 +52,7 @@ class Diagnostic:
         line: Its line there, from 1.
         span: Its characters in the whole program; None in another file.
         insertion: Where the compiler would insert something to mend it, and what.
+        operands: What it is about besides its span: the operands of an operator.
         notes: Places in the program that its notes name.
     """
 
@@ -59,6 +61,7 @@ class Diagnostic:
     line: int
     span: Span | None
     insertion: tuple[int, str] | None = None
+    operands: tuple[Span, ...] = ()
     notes: tuple[Span, ...] = ()
 
 
@@ -110,6 +113,7 @@ def _diagnostic(entry: dict[str, Any], program: Program) -> Diagnostic:
         if fix.get("string") and start is not None and fix.get("next") == fix.get("start"):
             insertion = start, fix["string"]
     notes = (_span(location, program) for child in _children(entry) for location in child.get("locations", ()))
+    operands = (_span(location, program) for location in locations[1:])
     caret = locations[0].get("caret", {})
     return Diagnostic(
         message=str(entry.get("message", "")),
@@ -117,6 +121,7 @@ def _diagnostic(entry: dict[str, Any], program: Program) -> Diagnostic:
         line=int(caret.get("line", 0)),
         span=_span(locations[0], program),
         insertion=insertion,
+        operands=tuple(span for span in operands if span is not None),
         notes=tuple(span for span in notes if span is not None),
     )
 
@@ -152,9 +157,9 @@ def read_origins(output: str, program: Program) -> dict[tuple[str, int], Span]:
 
     Example:
         >>> program = Program("", "#include <list>\\nint main() { sort(a, b); }", "")
-        >>> output = "answer.cpp:2:14:   required from here\\nstl_algo.h:1938:22: error: no match for 'operator-'"
+        >>> output = "answer.cpp:2:18:   required from here\\nstl_algo.h:1938:22: error: no match for 'operator-'"
         >>> {place: program.text[slice(*span)] for place, span in read_origins(output, program).items()}
-        {('stl_algo.h', 1938): 'sort'}
+        {('stl_algo.h', 1938): 'sort(a, b)'}
     """
     origins: dict[tuple[str, int], Span] = {}
     origin: Span | None = None
@@ -163,7 +168,7 @@ def read_origins(output: str, program: Program) -> dict[tuple[str, int], Span]:
             number, column = (match[1], match[2]) if match[1] else (match[3], match[4])
             offset = program.offset(int(number), int(column or 0))
             if offset is not None:
-                origin = (offset, program.token_end(offset)) if column else program.line_span(offset)
+                origin = program.call_span(offset) if column else program.line_span(offset)
         elif match := _ERROR.match(line):
             if origin is not None:
                 origins.setdefault((match[1], int(match[2])), origin)
@@ -185,7 +190,11 @@ def compiler_findings(
     first, last = program.answer_span
     whole = Finding(0, last - first, SEMANTIC, "")
     findings: list[Finding] = []
-    fault = brace_fault(program) if any(_SYNTAX.match(error.message) for error in errors) else None
+    fault = _bracket_fault(errors, program) if any(_SYNTAX.match(error.message) for error in errors) else None
+    unsure = len(program.text) + 1  # from here on, a bracket that is missing may be all that is wrong
+    if fault is not None:
+        at = fault.span[0]
+        unsure = program.line_span(at)[0] if program.text[at : at + 1] in ("(", "[") else at
     for error in errors:
         kind = SYNTAX if _SYNTAX.match(error.message) else SEMANTIC
         message = _message(error)
@@ -193,8 +202,8 @@ def compiler_findings(
             findings.append(Finding(0, last - first, kind, f"{_in_one_line(error.message)} (somewhere: #line hides the place)"))
             continue
         span = _place(error, origins.get((error.file, error.line)), program, pointing)
-        if fault is not None and (span is None or span[1] > fault.span[0]):
-            continue  # a brace that is missing before it may be all that is wrong with it
+        if fault is not None and (span is None or span[1] > unsure):
+            continue
         if span is None:
             span = (last, last) if kind == SYNTAX and (error.span is None or error.span[0] >= last) else (first, last)
         start, end = max(first, span[0]) - first, min(last, span[1]) - first
@@ -206,6 +215,16 @@ def compiler_findings(
     findings = [_lines_of(finding, program) for finding in findings] if pointing.whole_lines else findings
     distinct = {(finding.start, finding.end): finding for finding in reversed(findings)}
     return sorted(distinct.values()) or ([whole] if errors else [])
+
+
+def _bracket_fault(errors: Sequence[Diagnostic], program: Program) -> BraceFault | None:
+    """A bracket that is missing, if one is: what the compiler says of the rest may follow from it alone."""
+    unclosed = unclosed_bracket(program)
+    if unclosed is None:
+        return brace_fault(program)
+    start, end = unclosed
+    noticed = [error.span[1] for error in errors if error.span is not None and start < error.span[0] <= end]
+    return BraceFault((start, min([end, *noticed])), f"this {program.text[start]!r} is not closed")
 
 
 def _place(error: Diagnostic, origin: Span | None, program: Program, pointing: Pointing) -> Span | None:
@@ -224,18 +243,39 @@ def _narrowed(error: Diagnostic, span: Span, program: Program, pointing: Pointin
     """The characters that the message speaks of, where the compiler's range is not those."""
     text = program.text
     if _EXPECTED.match(error.message):
-        before, behind = program.gap_before(span[0])
-        if error.insertion is not None:
-            before = min(before, error.insertion[0])
-        if "\n" in text[before:behind]:
-            return (before, before) if pointing.previous_line else span
-        return before, span[1]
+        return _where_expected(error, span, program, pointing)
+    if _OPERANDS.search(error.message):
+        shift = re.search(r"'operator(<<|>>)'", error.message)  # what is on the left of it may be half of a statement
+        operands = [operand for operand in error.operands if not (shift and operand[0] < span[0])]
+        return min([span[0], *(start for start, _ in operands)]), max([span[1], *(end for _, end in operands)])
     if quoted := _QUOTED.match(error.message):  # of an argument of a macro g++ gives the place of the macro
         name = re.compile(rf"\b{re.escape(quoted[1])}\b")
         if not name.search(text, *span):
             found = name.search(text, span[0], program.line_span(span[0])[1])
             return found.span() if found else span
     return span
+
+
+def _where_expected(error: Diagnostic, span: Span, program: Program, pointing: Pointing) -> Span:
+    """``expected X before Y``: from the end of what stands before Y to the end of Y, or the place of X at a line's end."""
+    text, tokens = program.text, program.tokens
+    index = program.token_index(span[0])
+    if index < 0 or span[0] >= tokens[index].end:  # the compiler points behind the token before Y
+        index += 1
+    behind = tokens[index] if index < len(tokens) else Token(len(text), len(text), "end")
+    earlier = (token for token in reversed(tokens[:index]) if token.kind != "directive")
+    before = next(earlier, Token(0, 0, "begin"))
+    if "\n" in text[before.end : behind.start] or index >= len(tokens):
+        if not pointing.previous_line:
+            return behind.start, behind.end
+        missing_mark = re.match(r"expected [^'\"]*'[;,:)\]]", error.message)
+        return before.end, before.end if missing_mark else behind.start
+    start = before.end
+    if before.kind == behind.kind == "word":  # either may be the one that is wrong
+        start = before.start
+    elif "primary-expression" in error.message and behind.kind == "word" and index > 1 and tokens[index - 2].kind == "word":
+        start = tokens[index - 2].start  # a misspelt keyword: "fro (int i"
+    return start, behind.end
 
 
 def _lines_of(finding: Finding, program: Program) -> Finding:

@@ -106,7 +106,7 @@ def _build(tool: Toolchain, flags: Sequence[str], headers: Sequence[str], folder
     for left_behind in folder.parent.glob(f"{folder.name}.*.partial"):
         shutil.rmtree(left_behind, ignore_errors=True)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(mode=0o700)
+    partial.mkdir()
     try:
         source = partial / "prelude.h"
         source.write_text("".join(f"#include <{header}>\n" for header in headers))
@@ -118,6 +118,8 @@ def _build(tool: Toolchain, flags: Sequence[str], headers: Sequence[str], folder
         if built.returncode != 0:
             words = built.stderr.strip()[-1000:]
             raise CompilerUnavailable(f"the shared header <{'>, <'.join(headers)}> does not compile: {words}")
+        for path, mode in ((partial, 0o755), (source, 0o644), (Path(f"{source}.gch"), 0o644)):
+            path.chmod(mode)  # programs in the sandbox have no user's rights
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:

@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     |(?P<raw>(?:u8|[uUL])?R"(?P<delimiter>[^()\\\s"]{0,16})\()
     |(?P<string>(?:u8|[uUL])?"(?:[^"\\\n]|\\.|\\\n)*"?|(?:u8|[uUL])?'(?:[^'\\\n]|\\.|\\\n)*'?)
     |(?P<word>[^\W\d]\w*)
-    |(?P<number>\.?\d(?:'?\w|[eEpP][+-]|\.)*)
+    |(?P<number>\.?\d(?:[eEpP][+-]|'?\w|\.)*)
     |(?P<mark>::|->\*?|<<=?|>>=?|&&|\|\||\+\+|--|[-+*/%^&|=!<>]=|.)""",
     re.VERBOSE,
 )
@@ -123,14 +123,17 @@ class Program:
         match = re.compile(r"\w+|[^\n]|$").match(self.text, offset)
         return match.end() if match else min(offset + 1, len(self.text))
 
-    def gap_before(self, offset: int) -> Span:
-        """What stands between the token at a character and the one before it: blanks and comments, or nothing."""
+    def call_span(self, offset: int) -> Span:
+        """A call, given its opening parenthesis: from the name to the closing one. Of anything else, the token."""
         index = self.token_index(offset)
-        if index >= 0 and self.tokens[index].start < offset < self.tokens[index].end:
-            offset = self.tokens[index].start
-        while index >= 0 and self.tokens[index].start >= offset:
-            index -= 1
-        return (self.tokens[index].end if index >= 0 else 0), offset
+        if index < 1 or self.text[self.tokens[index].start : self.tokens[index].end] != "(":
+            return offset, self.token_end(offset)
+        depth = 0
+        for token in self.tokens[index:]:
+            depth += {"(": 1, ")": -1}.get(self.text[token.start : token.end], 0)
+            if not depth:
+                return self.tokens[index - 1].start, token.end
+        return self.tokens[index - 1].start, self.token_end(offset)
 
 
 def tokenize(text: str) -> list[Token]:

@@ -1,0 +1,324 @@
+"""The whole way of a C++ answer: g++ and the program in the sandbox."""
+
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cpp_gold import HUMANEVAL_X, INJECTIONS, SPOC, SPOC_PREFIX, SPOC_STANDARD, humaneval_x, spoc
+from lit_symbolic.certificate import Problem, Status
+from lit_symbolic.verifiers.cpp import CppVerifier
+from lit_symbolic.verifiers.cpp_prelude import CompilerUnavailable, prelude, toolchain
+from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
+
+
+def sandboxed() -> bool:
+    try:
+        return Sandbox().run(["true"]).returncode == 0
+    except SandboxUnavailable:
+        return False
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+needs_sandbox = pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces")
+runs_programs = [needs_compiler, needs_sandbox]
+
+VERIFIER = CppVerifier()
+LIGHT = replace(VERIFIER, headers=("cstdio",), standard="gnu++11")
+"""A header that is built and read in no time, for programs that need no more."""
+TESTS = [{"input": "4", "output": "8"}, {"input": "1", "output": "2", "hidden": True}]
+DOUBLE = Problem("cpp", "double", "", {"tests": TESTS})
+ANSWER = '#include <cstdio>\nint main() {\n  int n;\n  scanf("%d", &n);\n  printf("%d\\n", 2 * n);\n}\n'
+FUNCTION = Problem(
+    "cpp",
+    "twice",
+    "",
+    {
+        "prefix": "int twice(int x) {\n",
+        "suffix": "#include <assert.h>\nint main() { assert(twice(2) == 4); }",
+        "tests": [{"hidden": True}],
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    verifier = replace(LIGHT, cache_dir=str(tmp_path_factory.mktemp("headers")))
+    verifier.prepare()
+    return verifier
+
+
+def broken(old, new, answer=ANSWER):
+    assert old in answer
+    return answer.replace(old, new)
+
+
+def underlined(certificate, text):
+    return [(text[f.start : f.end], f.kind) for f in certificate.findings]
+
+
+class TestCorrectAndWrong:
+    pytestmark = runs_programs
+
+    def test_a_program_that_passes_all_tests_is_correct(self, light):
+        certificate = light.verify(DOUBLE, ANSWER)
+        assert certificate.correct, certificate
+        assert certificate.measures == {
+            "compiled": 1.0,
+            "tests": 2.0,
+            "tests_passed": 2.0,
+            "tests_fraction": 1.0,
+            "public_fraction": 1.0,
+            "hidden_fraction": 1.0,
+        }
+
+    def test_a_failed_test_is_a_goal_finding_over_the_whole_answer_and_hidden_tests_are_not_told(self, light):
+        answer = broken("2 * n", "n + 1")
+        certificate = light.verify(DOUBLE, answer)
+        assert underlined(certificate, answer) == [(answer, "goal")]
+        assert (certificate.score, certificate.measures["hidden_fraction"]) == (0.5, 1.0)
+        assert "it writes '5\\n', not '8'" in certificate.findings[0].message
+        secret = Problem("cpp", "", "", {"tests": [{"input": "777", "output": "888", "hidden": True}]})
+        told = light.verify(secret, broken("2 * n", "n"))
+        assert "hidden test 1 of 1: its output is wrong" in told.evidence
+        assert not any(number in str(told) for number in ("777", "888"))
+
+    def test_without_tests_an_answer_is_correct_if_it_compiles(self, light):
+        problem = Problem("cpp", "", "", {})
+        assert light.verify(problem, "int f(int);\nint g() { return f(1); }").correct
+        assert not light.verify(problem, "int g() { return f(1); }").correct
+
+    @pytest.mark.parametrize(
+        ("old", "new", "span", "kind"),
+        [
+            ("2 * n);", "2 * n)", "", "syntax"),
+            ("&n", "&m", "m", "semantic"),
+            ("2 * n", '2 * "né" * n', '* "né"', "semantic"),
+            ("int main", "int h(int);\nint main", None, None),
+            ("2 * n", "h(n)", "h", "semantic"),
+        ],
+    )
+    def test_errors_are_found_at_their_characters(self, light, old, new, span, kind):
+        answer = broken(old, new)
+        certificate = light.verify(DOUBLE, answer)
+        if span is None:
+            assert certificate.correct
+        else:
+            ((text, found),) = underlined(certificate, answer)
+            assert found == kind
+            assert text == span or (text in answer and span in text)
+
+    def test_a_function_that_is_defined_nowhere_is_found_where_it_is_called(self, light):
+        answer = broken("2 * n", "h(n)", "int h(int);\n" + ANSWER)
+        certificate = light.verify(DOUBLE, answer)
+        assert [(f.start, f.kind) for f in certificate.findings] == [(answer.index("h(n)"), "linker")]
+        assert certificate.measures["compiled"] == 0.0
+
+    def test_options_choose_lines_the_first_error_and_the_fenced_code(self, light):
+        answer = broken("2 * n", "k * q")
+        problem = Problem("cpp", "", "", {})
+        assert [text for text, _ in underlined(light.verify(problem, answer), answer)] == ["k", "q"]
+        lines = replace(light, spans="line", errors="first").verify(problem, answer)
+        assert [text for text, _ in underlined(lines, answer)] == ['printf("%d\\n", k * q);']
+        fenced = f"Here:\n```cpp\n{answer}```\nDone."
+        assert [text for text, _ in underlined(replace(light, code_fence=True).verify(problem, fenced), fenced)] == ["k", "q"]
+
+    def test_an_error_in_a_header_is_found_where_the_answer_led_to_it(self):
+        answer = "#include <algorithm>\n#include <list>\nvoid f(std::list<int>& l) {\n  std::sort(l.begin(), l.end());\n}\n"
+        certificate = VERIFIER.verify(Problem("cpp", "", "", {}), answer)
+        assert ("sort(l.begin(), l.end())", "semantic") in underlined(certificate, answer)
+
+
+class TestCodeAroundTheAnswer:
+    pytestmark = runs_programs
+
+    def test_an_answer_between_prefix_and_suffix_is_certified(self, light):
+        assert light.verify(FUNCTION, "  return 2 * x;\n}").correct
+
+    @pytest.mark.parametrize(
+        ("answer", "spans", "kind"),
+        [
+            ("  return 2 * x;\n", ["\n"], "syntax"),
+            ("  return 2 * x\n}\n", [""], "syntax"),
+            ("  return 2 * x;\n}\nint main() {}\n", ["main"], "semantic"),
+            ("  return 2 * x;\n}\nint main() {}\n#define main other\n", ["main"], "semantic"),
+            ("  exit(0);\n}\n", ["exit"], "linker"),
+            ("  return 3 * x;\n}\n", ["  return 3 * x;\n}\n"], "goal"),
+        ],
+    )
+    def test_what_goes_wrong_outside_is_found_inside(self, light, answer, spans, kind):
+        problem = replace(FUNCTION, facts={**FUNCTION.facts, "prefix": "#include <stdlib.h>\nint twice(int x) {\n"})
+        assert underlined(light.verify(problem, answer), answer) == [(span, kind) for span in spans]
+
+
+class TestHostileAnswers:
+    """The suite of the sandbox has the attacks; these ask what the certificate says."""
+
+    pytestmark = runs_programs
+
+    @pytest.mark.parametrize(
+        "attack",
+        [
+            '#include "/etc/passwd"',
+            "#include </etc/hostname>",
+            '#include "../../../../etc/passwd"',
+            '__asm__(".incbin \\"/etc/passwd\\"");',
+            '#include "/proc/self/environ"',
+            '#include "/work/../etc/shadow"',
+            f'#include "{__file__}"',
+        ],
+    )
+    def test_nothing_of_the_host_can_be_read_at_compile_time(self, light, attack, monkeypatch):
+        monkeypatch.setenv("SECRET", "hunter2")
+        certificate = light.verify(DOUBLE, f"{attack}\n{ANSWER}")
+        assert not any(secret in str(certificate) for secret in ("root:", "hunter2", "nobody", "pytestmark"))
+        assert certificate.is_evidence
+
+    @pytest.mark.parametrize(
+        "bomb",
+        [
+            "template<int N, int M> struct B { static const int v = B<N-1, 2*M>::v + B<N-1, 2*M+1>::v; };\n"
+            "template<int M> struct B<0, M> { static const int v = 1; };\nint z = B<28, 0>::v;",
+            "#define A(x) x x x x x x x x x x\nint z = 0 A(A(A(A(A(A(A(A(+1))))))));",
+            "(" * 30_000,
+        ],
+    )
+    def test_a_bomb_is_rejected_or_an_error_within_bounded_time(self, light, bomb):
+        began = time.monotonic()
+        certificate = replace(light, compile_seconds=1.0).verify(Problem("cpp", "", "", {}), f"{bomb}\n{ANSWER}")
+        assert time.monotonic() - began < 15
+        assert certificate.is_evidence
+        assert not certificate.correct
+        assert certificate.findings
+
+    def test_a_program_that_never_ends_fails_and_one_that_sleeps_is_no_evidence(self, light):
+        quick = replace(light, run_seconds=1)
+        endless = quick.verify(DOUBLE, broken("int n;", "int n; for (volatile int i = 0;; i = 1);"))
+        assert endless.status is Status.OK
+        assert "too much processor time" in endless.findings[0].message
+        assert endless.measures["tests_passed"] == 0.0
+        asleep = quick.verify(
+            DOUBLE,
+            broken(
+                "int n;", 'int n; __builtin_printf("x"); struct { long s, n; } t = {99, 0}; extern int nanosleep(...);', ANSWER
+            ),
+        )
+        assert not asleep.correct
+
+    def test_text_of_any_kind_has_a_certificate(self, light):
+        for text in ("", "\0", "\ud800", "x" * 1_000_000, "é" * 100, "\\", "#", '"', "#include __FILE__"):
+            certificate = light.verify(DOUBLE, text)
+            assert not certificate.correct
+            assert all(0 <= f.start <= f.end <= len(text) for f in certificate.findings)
+        assert light.verify(DOUBLE, "x" * 1_000_000).status is Status.REJECTED
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(cut=st.integers(0, len(ANSWER)), noise=st.text(max_size=8), keep=st.integers(0, 20))
+    def test_damaged_programs_have_findings_inside(self, light, cut, noise, keep):
+        text = ANSWER[:cut] + noise + ANSWER[cut + keep :]
+        certificate = light.verify(Problem("cpp", "", "", {}), text)
+        assert certificate.is_evidence
+        assert certificate.correct == (not certificate.findings)
+        assert all(0 <= f.start <= f.end <= len(text) for f in certificate.findings)
+        assert certificate == light.verify(Problem("cpp", "", "", {}), text)
+
+
+class TestSharedHeader:
+    pytestmark = needs_compiler
+
+    def test_the_compiler_takes_the_header_and_a_second_build_is_none(self, tmp_path):
+        flags = ("-std=gnu++11", "-O1")
+        header = prelude("g++", flags, ("cstdio",), str(tmp_path))
+        (tmp_path / "a.cpp").write_text("int main() { puts(NULL); }")
+        command = ["g++", *flags, "-Winvalid-pch", "-H", "-fsyntax-only", "-include", str(header), str(tmp_path / "a.cpp")]
+        used = subprocess.run(command, capture_output=True, text=True).stderr
+        assert f"! {header}.gch" in used  # "!" is how g++ says that it was used, "x" that it was not
+        built = header.with_name("prelude.h.gch").stat().st_mtime_ns
+        assert prelude("g++", flags, ("cstdio",), str(tmp_path)) == header
+        assert header.with_name("prelude.h.gch").stat().st_mtime_ns == built
+        assert prelude("g++", ("-std=gnu++11", "-O2"), ("cstdio",), str(tmp_path)) != header
+
+    def test_processes_that_want_it_at_once_build_it_once_and_what_a_killed_one_left_is_removed(self, tmp_path):
+        counted = tmp_path / "bin" / "g++"
+        counted.parent.mkdir()
+        counted.write_text(
+            f'#!/bin/sh\ncase "$*" in *c++-header*) echo >> {tmp_path}/builds;; esac\nexec {shutil.which("g++")} "$@"\n'
+        )
+        counted.chmod(0o755)
+        code = f"from lit_symbolic.verifiers.cpp_prelude import prelude\nprint(prelude({str(counted)!r}, (), ('cstdio',), {str(tmp_path / 'c')!r}))"
+        processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        (header,) = {process.communicate()[0].strip() for process in processes}
+        assert (tmp_path / "builds").read_text().count("\n") == 1
+        folder = tmp_path / "c" / header.split("/")[-2]
+        shutil.rmtree(folder)
+        folder.with_name(f"{folder.name}.1.partial").mkdir()
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+        assert sorted(path.name for path in (tmp_path / "c").iterdir()) == sorted([folder.name, f"{folder.name}.lock"])
+
+    @needs_sandbox
+    def test_programs_cannot_write_it(self, light):
+        header = light.cache_dir + "/" + next(name for name in os.listdir(light.cache_dir) if "." not in name) + "/prelude.h"
+        answer = f'#include <cstdio>\nint main() {{ FILE* f = fopen("{header}", "a"); if (f) fputs("#error", f); }}\n'
+        assert light.verify(Problem("cpp", "", "", {"tests": [{"output": ""}]}), answer).correct
+        assert "#error" not in Path(header).read_text()
+
+    def test_headers_that_do_not_compile_are_the_users_mistake(self, tmp_path):
+        with pytest.raises(CompilerUnavailable, match="no_such_header"):
+            prelude("g++", (), ("no_such_header",), str(tmp_path))
+        assert not list(tmp_path.glob("*.partial"))
+
+    def test_a_verifier_that_was_unpickled_has_its_header(self, tmp_path):
+        verifier = replace(LIGHT, cache_dir=str(tmp_path))
+        assert pickle.loads(pickle.dumps(verifier)) == verifier
+        assert list(tmp_path.glob("*/prelude.h.gch"))
+
+
+def test_a_missing_compiler_is_named_with_what_to_install():
+    with pytest.raises(CompilerUnavailable, match=r"g\+\+-99, which was not found.*apt-get install g\+\+"):
+        CppVerifier(compiler="g++-99").verify(Problem("cpp", "", "", {}), "int x;")
+
+
+def test_a_compiler_that_is_no_compiler_is_refused():
+    with pytest.raises(CompilerUnavailable, match="no g\\+\\+"):
+        toolchain("true")
+
+
+class TestRealPrograms:
+    pytestmark = runs_programs
+
+    @pytest.mark.skipif(not SPOC.exists(), reason="needs SPoC's files in ../shared/data")
+    def test_gold_programs_of_spoc_pass_their_tests(self):
+        verifier = replace(VERIFIER, standard=SPOC_STANDARD)
+        answers = list(spoc("eval"))
+        assert len(answers) == 2010
+        for problem, text in random.Random(0).sample(answers, 4):
+            assert verifier.verify(problem, text).correct, problem.id
+
+    @pytest.mark.skipif(not HUMANEVAL_X.exists(), reason="needs HumanEval-X's file in ../shared/data")
+    def test_gold_programs_of_humaneval_x_pass_their_assertions(self):
+        answers = list(humaneval_x())
+        assert len(answers) == 100
+        for problem, text in random.Random(0).sample(answers, 4):
+            assert VERIFIER.verify(problem, text).correct, problem.id
+
+    @pytest.mark.skipif(not SPOC.exists(), reason="needs SPoC's files in ../shared/data")
+    def test_an_injected_fault_is_hit(self):
+        verifier = replace(VERIFIER, standard=SPOC_STANDARD)
+        answers = random.Random(0).sample(list(spoc("test")), 40)
+        for number, (kind, inject) in enumerate(INJECTIONS.items()):
+            if kind in ("declaration deleted", "declared with the wrong type"):
+                continue  # found where it shows, not where it was made
+            generator = random.Random(number)
+            fault = next(fault for _, text in answers if (fault := inject(text, generator)) is not None)
+            certificate = verifier.verify(Problem("spoc", "", "", {"prefix": SPOC_PREFIX}), fault.text)
+            hit = [f for f in certificate.findings if f.start <= fault.end and fault.start <= f.end]
+            assert hit, (kind, fault, certificate.findings)
