@@ -55,6 +55,7 @@ class CertificateCache:
 
     Raises:
         ImportError: If ``directory`` is given and ``diskcache`` is not installed.
+        ValueError: If the folder cannot be opened.
 
     Example:
         >>> cache = CertificateCache(megabytes=1)
@@ -157,9 +158,14 @@ def _open_disk(directory: Path, megabytes: float) -> Any:
                 raise ValueError("a key of this cache is text, another was found")
             return key
 
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # No entry in a file of its own: those would be read by a path that the database names.
-    return diskcache.Cache(directory, disk=Text, size_limit=int(megabytes * 2**20), disk_min_file_size=2**30)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # No entry in a file of its own: those would be read by a path that the database names.
+        return diskcache.Cache(directory, disk=Text, size_limit=int(megabytes * 2**20), disk_min_file_size=2**30)
+    except (sqlite3.Error, OSError) as error:
+        raise ValueError(
+            f"the certificate cache in {directory} cannot be opened: {error}; remove the folder or name another"
+        ) from error
 
 
 def to_json(certificate: Certificate) -> str | None:

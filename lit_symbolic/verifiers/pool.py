@@ -1,9 +1,10 @@
 """Verifies answers in worker processes: in parallel, each under a deadline, no fault of a tool reaching the trainer.
 
 :class:`VerifierPool` has its workers on this machine; :class:`~lit_symbolic.verifiers.ray_pool.RayVerifierPool` has them on the
-nodes of a Ray cluster. Both are an :class:`AnswerPool`. Below this file stand :mod:`~lit_symbolic.verifiers.jobs` (who waits for
-what), :mod:`~lit_symbolic.verifiers.cache`, :mod:`~lit_symbolic.verifiers.dispatcher` (deadlines, replacing workers) and
-:mod:`~lit_symbolic.verifiers.worker` (the process itself).
+nodes of a Ray cluster. Both are an :class:`AnswerPool`. Below this file stand :mod:`~lit_symbolic.verifiers.batches` (answers of
+one iteration), :mod:`~lit_symbolic.verifiers.jobs` (who waits for what), :mod:`~lit_symbolic.verifiers.cache`,
+:mod:`~lit_symbolic.verifiers.dispatcher` (deadlines, replacing workers) and :mod:`~lit_symbolic.verifiers.worker` (the process
+itself).
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from multiprocessing import util
 from types import TracebackType
 from typing import Any, Self
 
 from loky.backend.reduction import dumps
 
-from lit_symbolic.certificate import Certificate, Problem, Status
+from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.batches import UNLIMITED, Patience, PendingVerifications, VerificationResult
 from lit_symbolic.verifiers.cache import CertificateCache, Uncacheable, answer_digest, digest_of, verifier_digest
 from lit_symbolic.verifiers.dispatcher import Dispatcher, Dispatchers, Shared
 from lit_symbolic.verifiers.jobs import Job, Ledger, PoolStatistics, Verification
@@ -34,77 +35,6 @@ from lit_symbolic.verifiers.workspace import Workspace
 __all__ = ["AnswerPool", "PendingVerifications", "PoolStatistics", "Verification", "VerificationResult", "VerifierPool"]
 
 MAX_KNOWN_PROBLEMS = 4096
-
-
-@dataclass(frozen=True)
-class VerificationResult:
-    """One batch, certified.
-
-    Args:
-        certificates: In the order of their index.
-        seconds_waited: How long ``wait()`` stood.
-        seconds_busy: Sum of the workers' time over the answers.
-        seconds_hidden: Wall time before ``wait()`` was called in which at least one answer was being verified, that is, the
-            length of the union of all intervals [began, ended], cut at the call. Starting a worker is not verifying.
-    """
-
-    certificates: list[Certificate]
-    seconds_waited: float
-    seconds_busy: float
-    seconds_hidden: float
-
-
-class PendingVerifications:
-    """Answers that are verified while others are still being written; made by :meth:`AnswerPool.batch`.
-
-    The batch's deadline is on the time for which it makes its caller stand: in :meth:`wait`, and in :meth:`add` where too many
-    answers are out already. What is not verified by then has a certificate without evidence.
-    """
-
-    def __init__(self, pool: AnswerPool) -> None:
-        self._pool = pool
-        self._pending: dict[int, Verification] = {}
-        self._patience = pool.batch_deadline_seconds
-
-    def add(self, index: int, verifier: Verifier, problem: Problem, text: str) -> None:
-        """Start to verify the answer of row ``index``.
-
-        Raises:
-            ValueError: If the row was added before.
-        """
-        if index in self._pending:
-            raise ValueError(f"row {index} was added to this batch before; give every answer its own index")
-        called = time.monotonic()
-        self._pending[index] = self._pool._submit(verifier, problem, text, self._patience)
-        self._stood(called)
-
-    def __len__(self) -> int:
-        return len(self._pending)
-
-    def wait(self) -> VerificationResult:
-        """Block until every answer has its certificate.
-
-        Raises:
-            CancelledError: If the pool was closed meanwhile.
-            RuntimeError: If a worker process could not be started.
-        """
-        called = time.monotonic()
-        pending = [self._pending[index] for index in sorted(self._pending)]
-        certificates = self._pool._results(pending, self._patience)
-        waited = self._stood(called)
-        intervals = [(v.began, v.ended) for v in pending if v.began is not None and v.ended is not None]
-        return VerificationResult(
-            certificates,
-            seconds_waited=waited,
-            seconds_busy=sum(ended - began for began, ended in intervals),
-            seconds_hidden=_union_seconds((began, min(ended, called)) for began, ended in intervals),
-        )
-
-    def _stood(self, since: float) -> float:
-        seconds = time.monotonic() - since
-        if self._patience is not None:
-            self._patience = max(0.0, self._patience - seconds)
-        return seconds
 
 
 class AnswerPool(ABC):
@@ -121,8 +51,8 @@ class AnswerPool(ABC):
         workers, memory_megabytes = s["workers"], s["memory_megabytes"]
         if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
             raise ValueError(f"workers is the number of worker processes, at least 1; got {workers!r}")
-        for name in ("deadline_seconds", "batch_deadline_seconds", "start_seconds"):
-            if not (name == "batch_deadline_seconds" and s[name] is None) and not 0 < s[name] < threading.TIMEOUT_MAX:
+        for name in ("deadline_seconds", "start_seconds", "batch_deadline_seconds"):
+            if not (s[name] is None and name.startswith("batch")) and not 0 < s[name] < threading.TIMEOUT_MAX:
                 raise ValueError(f"{name} is a positive, finite number of seconds; got {s[name]!r}")
         if memory_megabytes is not None and memory_megabytes < 1:
             raise ValueError(f"memory_megabytes is a positive number, or None for no limit; got {memory_megabytes!r}")
@@ -166,29 +96,29 @@ class AnswerPool(ABC):
             TypeError: If the verifier or the problem cannot be pickled.
             CancelledError: If the pool was closed while this stood.
         """
-        return self._submit(verifier, problem, text, None)
+        return self._submit(verifier, problem, text, UNLIMITED)
 
     def verify(self, verifier: Verifier, items: Iterable[tuple[Problem, str]]) -> list[Certificate]:
         """Certify all answers, in their order, and block until it is done. They are a batch, with its deadline.
 
         Items are drawn as there is room for them: any number may be given by a generator.
         """
-        end = None if self.batch_deadline_seconds is None else time.monotonic() + self.batch_deadline_seconds
+        patience = Patience(self.batch_deadline_seconds)
         pending: deque[Verification] = deque()
         certificates: list[Certificate] = []
-
-        def left() -> float | None:
-            return None if end is None else max(0.0, end - time.monotonic())
-
         for problem, text in items:
-            pending.append(self._submit(verifier, problem, text, left()))
+            pending.append(self._submit(verifier, problem, text, patience))
             while pending and (pending[0].done() or len(pending) > 2 * self._ledger.max_outstanding):
-                certificates += self._results([pending.popleft()], left())
-        return certificates + self._results(list(pending), left())
+                certificates += self._results([pending.popleft()], patience)
+        return certificates + self._results(list(pending), patience)
 
-    def batch(self) -> PendingVerifications:
-        """Collect the answers of one iteration as they are finished."""
-        return PendingVerifications(self)
+    def batch(self, deadline_seconds: float | None = None) -> PendingVerifications:
+        """Collect the answers of one iteration as they are finished.
+
+        Args:
+            deadline_seconds: Its deadline; ``None`` takes the pool's ``batch_deadline_seconds``.
+        """
+        return PendingVerifications(self, Patience(deadline_seconds or self.batch_deadline_seconds))
 
     @property
     def statistics(self) -> PoolStatistics:
@@ -222,8 +152,7 @@ class AnswerPool(ABC):
     def _open(self) -> tuple[Callable[[], WorkerHandle], Callable[[], None]]:
         """Get ready for workers: what makes one, and what is to be done when all are gone. Neither may know the pool."""
 
-    def _submit(self, verifier: Verifier, problem: Problem, text: str, seconds: float | None) -> Verification:
-        """As :meth:`submit`, but after so many seconds without room the answer has no evidence."""
+    def _submit(self, verifier: Verifier, problem: Problem, text: str, patience: Patience) -> Verification:
         try:
             pickled = pickle.dumps(problem, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:
@@ -239,33 +168,31 @@ class AnswerPool(ABC):
             known = self._ledger.recall(digest)
             if known is not None:
                 return known
-        return self._enqueue(Job(key, pickled_verifier, pickled, text, digest), seconds)
+        return self._enqueue(Job(key, pickled_verifier, pickled, text, digest), patience)
 
-    def _enqueue(self, job: Job, seconds: float | None = None) -> Verification:
+    def _enqueue(self, job: Job, patience: Patience = UNLIMITED) -> Verification:
         with self._lock:
             live = self._start()
         # A callback of a future runs in the thread that makes the room: it must not wait for it.
         bounded = not isinstance(threading.current_thread(), Dispatcher)
         try:
-            return self._ledger.admit(job, live.queue.put, lambda: self._live is not live, seconds, bounded)
+            with patience:
+                return self._ledger.admit(job, live.queue.put, lambda: self._live is not live, patience.left, bounded)
         except TimeoutError:
-            return self._ledger.turn_away(self._out_of_time())
+            return self._ledger.turn_away(patience.over())
 
-    def _results(self, pending: list[Verification], seconds: float | None) -> list[Certificate]:
-        """The certificates, after at most so many seconds."""
-        end = None if seconds is None else time.monotonic() + seconds
+    def _results(self, pending: list[Verification], patience: Patience) -> list[Certificate]:
+        """The certificates, when all are there or the patience is over."""
+        end = None if patience.left is None else time.monotonic() + patience.left
         try:
-            return [v.result(None if end is None else max(0.0, end - time.monotonic())) for v in pending]
+            with patience:
+                return [v.result(None if end is None else max(0.0, end - time.monotonic())) for v in pending]
         except TimeoutError:
-            self._ledger.expire(pending, self._out_of_time())
+            self._ledger.expire(pending, patience.over())
             live = self._live
             if live is not None:
                 live.evict()
             return [v.result() for v in pending]
-
-    def _out_of_time(self) -> Certificate:
-        message = f"not verified when the batch's {self.batch_deadline_seconds:g} s were over"
-        return Certificate.without_evidence(Status.TIMEOUT, message)
 
     def _start(self) -> Dispatchers:
         if self._live is not None and self._live.pid != os.getpid():  # a fork has neither its threads nor its workers
@@ -342,8 +269,7 @@ class VerifierPool(AnswerPool):
         ImportError: If ``cache_directory`` is given and ``diskcache`` is not installed.
 
     Example:
-        >>> from dataclasses import dataclass
-        >>> @dataclass(frozen=True)
+        >>>         >>> @dataclass(frozen=True)
         ... class Even:
         ...     def verify(self, problem: Problem, text: str) -> Certificate:
         ...         return Certificate(True, 1.0) if int(text) % 2 == 0 else Certificate(False, 0.0)
@@ -381,12 +307,3 @@ class VerifierPool(AnswerPool):
     def _open(self) -> tuple[Callable[[], WorkerHandle], Callable[[], None]]:
         workspace, memory_megabytes = Workspace(), self.memory_megabytes
         return lambda: Worker(memory_megabytes, workspace.path), workspace.close
-
-
-def _union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """Length of the union of intervals; those with an end before their start are empty."""
-    total, reached = 0.0, float("-inf")
-    for began, ended in sorted(intervals):
-        total += max(0.0, ended - max(began, reached))
-        reached = max(reached, ended)
-    return total

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-PREFIX = "lit-symbolic-"
+PREFIX = "lit-symbolic-pool-"
 YOUNG_SECONDS = 60.0
 """A folder younger than this may belong to a pool that is about to lock it."""
 

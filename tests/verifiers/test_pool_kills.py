@@ -96,7 +96,7 @@ def test_a_solver_that_overruns_its_own_limit_is_stopped_by_the_pools() -> None:
 
 
 def test_the_folder_of_a_trainer_that_was_killed_is_removed_by_the_next_pool(temporary: Path) -> None:
-    in_use, orphan, young = Workspace(), temporary / "lit-symbolic-orphan", temporary / "lit-symbolic-young"
+    in_use, orphan, young = Workspace(), temporary / "lit-symbolic-pool-orphan", temporary / "lit-symbolic-pool-young"
     for folder in (orphan, young):
         (folder / "worker-1").mkdir(parents=True)
     other = temporary / "of-another-program"

@@ -29,23 +29,21 @@ def statuses(certificates: list[Certificate]) -> list[str]:
 def test_what_is_not_verified_when_the_batchs_time_is_over_has_no_evidence(fault: str, tmp_path: Path) -> None:
     counted = Counted(str(tmp_path / "calls"))
     with VerifierPool(workers=1, deadline_seconds=1000, batch_deadline_seconds=0.5) as pool:
-        pool.verify(OBEDIENT, [(PROBLEM, "good")])
-        batch = pool.batch()
-        batch.add(2, counted, PROBLEM, "never begun")
         batch = pool.batch()
         batch.add(0, OBEDIENT, PROBLEM, "good")
         batch.add(1, OBEDIENT, PROBLEM, fault)
         batch.add(2, counted, PROBLEM, "queued behind it")
+        assert eventually(lambda: pool.statistics.verified == 1 and batch._pending[1].running(), seconds=60)
         began = time.monotonic()
         result = batch.wait()
-        assert 0.4 < time.monotonic() - began < 4
+        assert 0.4 < time.monotonic() - began < 60
         assert statuses(result.certificates) == ["ok", "timeout", "timeout"]
         assert "the batch's 0.5 s" in result.certificates[1].evidence
-        # The worker that was busy with it was replaced, and the next batch has all its time.
-        assert pool.verify(OBEDIENT, [(PROBLEM, "wrong 3")])[0].score == 0.2
+        # The worker that was busy with it was replaced, and others have all their time.
+        assert pool.submit(OBEDIENT, PROBLEM, "wrong 3").result().score == 0.2
         statistics = pool.statistics
-        assert (statistics.verified, statistics.timeouts, statistics.crashes, statistics.restarts) == (4, 2, 0, 1)
-    assert counted.calls() == ["never begun"]
+        assert (statistics.verified, statistics.timeouts, statistics.crashes, statistics.restarts) == (2, 2, 0, 1)
+    assert counted.calls() == []
 
 
 def test_a_batch_that_is_over_does_not_disturb_another() -> None:
@@ -77,40 +75,38 @@ def test_time_that_a_full_pool_makes_the_caller_stand_is_the_batchs(tmp_path: Pa
         began = time.monotonic()
         for row in range(1, 20):
             batch.add(row, counted, PROBLEM, str(row))
-        assert 0.4 < time.monotonic() - began < 2
+        assert 0.4 < time.monotonic() - began < 60
         assert statuses(batch.wait().certificates) == ["timeout"] * 20
         assert pool.statistics.timeouts == 20
-        assert pool.verify(OBEDIENT, [(PROBLEM, "good")]) == [GOOD]
+        assert pool.submit(OBEDIENT, PROBLEM, "good").result() == GOOD
     assert counted.calls() == []
 
 
 def test_verify_keeps_the_batchs_deadline_and_gives_every_answer_a_certificate() -> None:
     with VerifierPool(workers=2, deadline_seconds=1000, batch_deadline_seconds=1.0) as pool:
-        pool.verify(OBEDIENT, [(PROBLEM, "good")])
-        texts = [f"wrong {i}" for i in range(30)] + ["hang"] + [f"wrong {i}" for i in range(30, 60)] + ["hang"] * 3
+        known = [pool.submit(OBEDIENT, PROBLEM, f"wrong {i}") for i in range(30)]
+        assert [verification.result().correct for verification in known] == [False] * 30
         began = time.monotonic()
-        certificates = pool.verify(OBEDIENT, ((PROBLEM, text) for text in texts))
-        assert time.monotonic() - began < 4
-        assert statuses(certificates) == ["ok"] * 30 + ["timeout"] + ["ok"] * 30 + ["timeout"] * 3
-        more = pool.verify(OBEDIENT, [(PROBLEM, "hang"), *((PROBLEM, f"wrong {i}") for i in range(100, 110))])
-        assert statuses(more) == ["timeout"] + ["ok"] * 10
+        certificates = pool.verify(OBEDIENT, ((PROBLEM, text) for text in ["hang", *(f"wrong {i}" for i in range(30))] * 2))
+        assert 0.9 < time.monotonic() - began < 60
+        assert statuses(certificates) == ["timeout", *["ok"] * 30] * 2
+        assert pool.statistics.timeouts == 2
 
 
 def test_a_worker_is_never_blamed_for_being_stopped_with_a_batch() -> None:
     rng = random.Random(1)
-    with VerifierPool(workers=2, cache_megabytes=0, batch_deadline_seconds=0.05) as pool:
+    with VerifierPool(workers=2, cache_megabytes=0) as pool:
         innocent: list[Verification] = []
-        for _ in range(40):
-            batch = pool.batch()
+        while pool.statistics.restarts < 15:
+            doomed = pool.batch(deadline_seconds=0.01)
             for row in range(6):
-                batch.add(row, OBEDIENT, PROBLEM, f"{rng.choice([0.001, 0.01, 0.04, 0.05]):g}")
-                innocent.append(pool.submit(OBEDIENT, PROBLEM, "0.001"))
-            assert {"ok", "timeout"} >= set(statuses(batch.wait().certificates))
-        assert [verification.result(timeout=30) for verification in innocent] == [GOOD] * len(innocent)
+                doomed.add(row, OBEDIENT, PROBLEM, f"{rng.choice([0.001, 0.01, 0.04, 0.05]):g}")
+            innocent += [pool.submit(OBEDIENT, PROBLEM, "0.001") for _ in range(6)]
+            time.sleep(rng.random() * 0.1)
+            assert {"ok", "timeout"} >= set(statuses(doomed.wait().certificates))
+        assert [verification.result(timeout=60) for verification in innocent] == [GOOD] * len(innocent)
         statistics = pool.statistics
         assert (statistics.crashes, statistics.verified + statistics.timeouts) == (0, 2 * len(innocent))
-        assert statistics.timeouts > 0
-        assert statistics.restarts > 0
 
 
 def test_answers_are_drawn_from_a_generator_only_as_there_is_room() -> None:
@@ -133,14 +129,14 @@ def test_a_slow_first_answer_does_not_pile_up_those_behind_it() -> None:
 
         def answers() -> Iterator[tuple[Problem, str]]:
             nonlocal drawn
-            yield PROBLEM, "1.5"
+            yield PROBLEM, "4"
             for i in range(2000):
                 drawn += 1
                 yield PROBLEM, f"wrong {i}"
 
         thread = threading.Thread(target=lambda: pool.verify(OBEDIENT, answers()))
         thread.start()
-        assert eventually(lambda: drawn >= 16)
+        assert eventually(lambda: drawn >= 16, seconds=60)
         time.sleep(0.2)
         assert drawn == 16
         thread.join()
@@ -162,8 +158,8 @@ def test_a_callback_may_submit_to_a_full_pool() -> None:
         for _ in range(5):
             first = pool.submit(OBEDIENT, PROBLEM, "0.01")
             first.add_done_callback(lambda _: more.append(pool.submit(OBEDIENT, PROBLEM, "good")))
-        assert eventually(lambda: len(more) == 5)
-        assert [verification.result(timeout=5) for verification in more] == [GOOD] * 5
+        assert eventually(lambda: len(more) == 5, seconds=60)
+        assert [verification.result(timeout=60) for verification in more] == [GOOD] * 5
 
 
 def test_closing_a_full_pool_wakes_those_who_wait_for_room() -> None:
@@ -182,7 +178,7 @@ def test_closing_a_full_pool_wakes_those_who_wait_for_room() -> None:
     time.sleep(0.3)
     assert not ended
     pool.close()
-    thread.join(timeout=5)
+    thread.join(timeout=60)
     assert not thread.is_alive()
     assert len(ended) == 1
     assert pool.verify(OBEDIENT, [(PROBLEM, "good")]) == [GOOD]
@@ -192,7 +188,7 @@ def test_closing_a_full_pool_wakes_those_who_wait_for_room() -> None:
 def test_cancelled_answers_make_room() -> None:
     with VerifierPool(workers=1, max_outstanding=4) as pool:
         busy = pool.submit(OBEDIENT, PROBLEM, "0.5")
-        assert eventually(busy.running)
+        assert eventually(busy.running, seconds=60)
         queued = [pool.submit(OBEDIENT, PROBLEM, f"{100 + i}") for i in range(3)]
         assert all(verification.cancel() for verification in queued)
         assert pool.verify(OBEDIENT, [(PROBLEM, f"wrong {i}") for i in range(10)])[9].score == 1 / 11
@@ -216,12 +212,15 @@ def test_the_deadline_of_an_answer_holds_within_that_of_its_batch() -> None:
 
 
 def test_answers_sent_ahead_to_a_worker_that_hangs_are_verified_by_another() -> None:
-    with VerifierPool(workers=2, deadline_seconds=6.0, cache_megabytes=0) as pool:
+    with VerifierPool(workers=2, deadline_seconds=1000, cache_megabytes=0) as pool:
         pool.verify(OBEDIENT, [(PROBLEM, f"wrong {i}") for i in range(200)])  # cheap ones: more are sent ahead
-        hang = pool.submit(OBEDIENT, PROBLEM, "hang")
-        behind = [pool.submit(OBEDIENT, PROBLEM, f"wrong {i}") for i in range(40)]
-        assert [verification.result(timeout=5.0).score for verification in behind] == [1 / (i + 2) for i in range(40)]
+        batch = pool.batch(deadline_seconds=0.5)
+        for row in range(41):
+            batch.add(row, OBEDIENT, PROBLEM, f"wrong {row}" if row else "hang")
+        hang, *behind = batch._pending.values()
+        assert [verification.result(timeout=60).score for verification in behind] == [1 / (i + 2) for i in range(1, 41)]
         assert not hang.done()
-        assert hang.result().status is Status.TIMEOUT
+        assert statuses(batch.wait().certificates) == ["timeout", *["ok"] * 40]
+        assert eventually(lambda: pool.statistics.restarts == 1, seconds=60)
         statistics = pool.statistics
-        assert (statistics.verified, statistics.timeouts, statistics.crashes, statistics.restarts) == (240, 1, 0, 1)
+        assert (statistics.verified, statistics.timeouts, statistics.crashes) == (240, 1, 0)
