@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
@@ -67,6 +68,7 @@ Span = tuple[int, int]
 _NUMBERS = re.compile(r"[0-9]+")
 
 
+@dataclass(frozen=True)
 class Game24Verifier:
     """The symbolic tool of the Game of 24; reads the facts ``cards`` (tuple of int) and ``target`` (int).
 
@@ -97,9 +99,8 @@ class Game24Verifier:
         True
     """
 
-    def __init__(self, strict: bool = True, max_characters: int = 4_000) -> None:
-        self.strict = strict
-        self.max_characters = max_characters
+    strict: bool = True
+    max_characters: int = 4_000
 
     def verify(self, problem: Problem, text: str) -> Certificate:
         """Certify an answer, see the class."""
