@@ -71,7 +71,7 @@ class CertificateCache:
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._disk: Any = None if directory is None else _open_disk(Path(directory), disk_megabytes)
+        self._disk: Any = None if directory is None else _open_disk(Path(directory).expanduser(), disk_megabytes)
 
     def __len__(self) -> int:
         """Certificates in memory."""

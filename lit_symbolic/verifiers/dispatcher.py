@@ -44,6 +44,8 @@ class Shared:
     """What the dispatchers of one pool share. It must not know the pool, or that would never be collected."""
 
     deadline_seconds: float
+    grace_seconds: float
+    """Beyond the deadline, for workers that keep it themselves."""
     start_seconds: float
     new_worker: Callable[[], WorkerHandle]
     max_losses: int
@@ -240,7 +242,7 @@ class Dispatcher(threading.Thread):
         assert self._worker is not None
         deadline = self._shared.deadline_seconds
         job = self._sent[0]
-        end = self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline)
+        end = self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline + self._shared.grace_seconds)
         lend = self._head_began + LEND_SECONDS
         may_lend = not self._lent and len(self._sent) > 1 and len(self._shared.up) > 1 and lend < end
         try:

@@ -45,6 +45,11 @@ class AnswerPool(ABC):
     first of them is being verified; see :mod:`~lit_symbolic.verifiers.cache`.
     """
 
+    _grace_seconds = 0.0
+    """Beyond the deadline, for workers that keep it themselves."""
+    _max_losses = 0
+    """How often an answer is verified anew after its worker was lost with its machine."""
+
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
         s = settings
@@ -200,14 +205,12 @@ class AnswerPool(ABC):
             self._ledger = Ledger(self._ledger.max_outstanding, self.cache)
         if self._live is None:
             new_worker, on_closed = self._open()
-            shared = Shared(self.deadline_seconds, self.start_seconds, new_worker, self._max_losses, self._ledger)
+            limits = self.deadline_seconds, self._grace_seconds, self.start_seconds
+            shared = Shared(*limits, new_worker, self._max_losses, self._ledger)
             self._live = Dispatchers(self.workers, shared, on_closed)
             # Runs also when the pool is collected as garbage, and at exit before multiprocessing would join the workers for ever.
             self._finalizer = util.Finalize(self, self._live.close, exitpriority=100)
         return self._live
-
-    _max_losses = 0
-    """How often an answer is verified anew after its worker was lost with its machine."""
 
     def _known_verifier(self, verifier: Verifier) -> tuple[Verifier, str, bytes, bytes | None]:
         known = self._verifiers.get(id(verifier))

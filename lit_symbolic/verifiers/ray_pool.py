@@ -23,7 +23,7 @@ from typing import Any
 import lit_symbolic
 from lit_symbolic.verifiers.jobs import Job
 from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
-from lit_symbolic.verifiers.worker import Outcome, Reply, WorkerDied, WorkerHandle
+from lit_symbolic.verifiers.worker import MAX_LOADED_VERIFIERS, Outcome, Reply, WorkerDied, WorkerHandle
 
 GRACE_SECONDS = 15.0
 """An actor keeps the deadline itself; one that is so much later than that hangs, or cannot be reached."""
@@ -97,6 +97,7 @@ class RayVerifierPool(AnswerPool):
         self.address = address
         self.cpus_per_worker = cpus_per_worker
         self.max_losses = self._max_losses = max_losses
+        self._grace_seconds = GRACE_SECONDS
 
     def _open(self) -> tuple[Callable[[], WorkerHandle], Callable[[], None]]:
         ray = _ray()
@@ -139,6 +140,10 @@ class RayWorker(WorkerHandle):
         self._replies: deque[Any] = deque()
         self._killed = False
 
+    def load(self, key: str, pickled: bytes, seconds: float) -> Reply:
+        """Have the worker process load the verifier, in the time that it has for that."""
+        return super().load(key, pickled, seconds + (GRACE_SECONDS if key else 0))
+
     def receive(self, seconds: float) -> Reply:
         """The next reply, its times by this machine's clock."""
         reply = super().receive(seconds)
@@ -155,7 +160,7 @@ class RayWorker(WorkerHandle):
     def _take(self, seconds: float) -> bytes:
         reply = self._replies.popleft()
         try:
-            return self._ray.get(reply, timeout=max(0.0, seconds) + GRACE_SECONDS)
+            return self._ray.get(reply, timeout=max(0.0, seconds))
         except self._ray.exceptions.GetTimeoutError:
             raise TimeoutError from None
         except (self._ray.exceptions.RayError, RuntimeError) as error:
@@ -196,13 +201,17 @@ class _Actor:
         key, verifier, problem, text = pickle.loads(message)
         began = time.monotonic()
         if verifier is not None:
+            if len(self._verifiers) >= MAX_LOADED_VERIFIERS:
+                self._verifiers.clear()
             self._verifiers[key] = verifier
-            return pickle.dumps((Outcome.DONE, began, time.monotonic()))
-        verification = self._pool._enqueue(Job(key, self._verifiers[key], problem, text))
+        verification = self._pool._enqueue(Job(key, self._verifiers[key], problem or b"", text or ""))
         certificate = verification.result()
+        times = verification.began or began, verification.ended or time.monotonic()
         restarts, self._restarts = self._pool.statistics.restarts - self._restarts, self._pool.statistics.restarts
-        times = (verification.began or began, verification.ended or time.monotonic())
-        return pickle.dumps((Outcome.DONE, *times, pickle.dumps(certificate), "", restarts))
+        if verifier is None:
+            return pickle.dumps((Outcome.DONE, *times, pickle.dumps(certificate), "", restarts))
+        outcome = Outcome.DONE if certificate.is_evidence else Outcome.RAISED
+        return pickle.dumps((outcome, *times, None, certificate.evidence, restarts))
 
     def close(self) -> None:
         """End the worker process."""

@@ -29,6 +29,8 @@ from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.workspace import remove_folder
 
 MAX_LOADED_VERIFIERS = 32
+LOADED = Certificate(True, 1.0)
+"""Answer to an empty problem: the verifier is loaded, and nothing was asked of it."""
 PR_SET_PDEATHSIG = 1
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -241,8 +243,7 @@ def _answer(verifiers: dict[str, Verifier], message: bytes) -> bytes:
                 verifiers.clear()
             verifiers[key] = pickle.loads(verifier)
         else:
-            problem = pickle.loads(pickled_problem)
-            certificate = verifiers[key].verify(problem, text)
+            certificate = verifiers[key].verify(pickle.loads(pickled_problem), text) if pickled_problem else LOADED
             if not isinstance(certificate, Certificate):
                 raise TypeError(
                     f"a verifier returns a Certificate, {type(verifiers[key]).__name__} gave {type(certificate).__name__}"

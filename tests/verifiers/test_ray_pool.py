@@ -19,7 +19,7 @@ from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
 from lit_symbolic.verifiers.ray_pool import RayVerifierPool
 
 sys.path.insert(0, str(Path(__file__).parent))
-from faulty import GOOD, Counted, Echo, HarmsItsParent, Modules, Obedient
+from faulty import GOOD, Counted, Echo, HarmsItsParent, Modules, Obedient, Unloadable
 from processes import eventually
 
 PROBLEM = Problem("test", "0", "?")
@@ -70,49 +70,49 @@ def test_certificates_come_in_the_order_of_the_answers_and_workers_end_with_the_
     assert not ray.is_initialized()  # what the pool connected, it disconnects
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "evidence"),
-    [
-        ("hang", Status.TIMEOUT, "stopped after 3 s"),
-        ("hang holding the lock", Status.TIMEOUT, "stopped after 3 s"),
-        ("segfault", Status.CRASHED, "SIGSEGV"),
-        ("raise", Status.CRASHED, "no such key"),
-        ("memory", Status.CRASHED, "out of memory"),
-    ],
-)
-def test_a_fault_is_charged_to_its_answer_alone(fault: str, status: Status, evidence: str, pool: RayVerifierPool) -> None:
-    texts = [f"wrong {i}" for i in range(12)]
-    certificates = pool.verify(OBEDIENT, [(PROBLEM, text) for text in (*texts, fault, *texts)])
-    guilty = certificates.pop(12)
-    assert [certificate.score for certificate in certificates] == [1 / (i + 2) for i in range(12)] * 2
-    assert guilty.status is status
-    assert evidence in guilty.evidence
-
-
-@pytest.fixture(scope="module")
-def shared_pool(cluster: Any) -> Iterator[RayVerifierPool]:
+def test_a_fault_is_charged_to_its_answer_alone(cluster: Any) -> None:
+    faults = {
+        "hang": (Status.TIMEOUT, "stopped after 3 s"),
+        "hang holding the lock": (Status.TIMEOUT, "stopped after 3 s"),
+        "segfault": (Status.CRASHED, "SIGSEGV"),
+        "raise": (Status.CRASHED, "no such key"),
+        "memory": (Status.CRASHED, "out of memory"),
+    }
+    texts = [text for fault in faults for text in (fault, *(f"wrong {i}" for i in range(8)))]
     with pool_on(cluster, deadline_seconds=3.0) as pool:
-        yield pool
+        certificates = pool.verify(OBEDIENT, [(PROBLEM, text) for text in texts])
+        statistics = pool.statistics
+    for text, certificate in zip(texts, certificates, strict=True):
+        if text in faults:
+            status, evidence = faults[text]
+            assert certificate.status is status
+            assert evidence in certificate.evidence
+        else:
+            assert certificate.score == 1 / (int(text.split()[1]) + 2)
+    assert (statistics.verified, statistics.timeouts, statistics.crashes, statistics.restarts) == (40, 2, 3, 4)
 
 
-@pytest.fixture
-def pool(shared_pool: RayVerifierPool) -> RayVerifierPool:
-    return shared_pool
+def test_a_verifier_that_cannot_be_loaded_gives_no_evidence(cluster: Any) -> None:
+    with pool_on(cluster) as pool:
+        bad = pool.verify(Unloadable("raise"), [(PROBLEM, "a")] * 3)
+        assert pool.verify(OBEDIENT, [(PROBLEM, "good")]) == [GOOD]
+    assert [certificate.status for certificate in bad] == [Status.CRASHED] * 3
+    assert "no such key" in bad[0].evidence
 
 
-def test_an_actor_that_does_not_reply_is_killed_and_replaced(pool: RayVerifierPool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_actor_that_does_not_reply_is_killed_and_replaced(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_pool, "GRACE_SECONDS", 2.0)
-    restarts = pool.statistics.restarts
-    stopped, *good = pool.verify(HarmsItsParent(), [(PROBLEM, text) for text in ("SIGSTOP", "a", "b")])
-    assert (stopped.status, good) == (Status.TIMEOUT, [GOOD] * 2)
-    assert pool.statistics.restarts == restarts + 1
+    with pool_on(cluster, deadline_seconds=2.0) as pool:
+        stopped, *good = pool.verify(HarmsItsParent(), [(PROBLEM, text) for text in ("SIGSTOP", "a", "b")])
+        assert (stopped.status, good) == (Status.TIMEOUT, [GOOD] * 2)
+        assert pool.statistics.restarts == 1
 
 
-def test_an_answer_whose_actor_dies_each_time_is_given_up_after_a_bounded_number_of_tries(pool: RayVerifierPool) -> None:
-    restarts = pool.statistics.restarts
-    dead, *good = pool.verify(HarmsItsParent(), [(PROBLEM, text) for text in ("SIGKILL", "a", "b")])
-    assert (dead.status, good) == (Status.CRASHED, [GOOD] * 2)
-    assert pool.statistics.restarts == restarts + 1 + pool.max_losses
+def test_an_answer_whose_actor_dies_each_time_is_given_up_after_a_bounded_number_of_tries(cluster: Any) -> None:
+    with pool_on(cluster) as pool:
+        dead, *good = pool.verify(HarmsItsParent(), [(PROBLEM, text) for text in ("SIGKILL", "a", "b")])
+        assert (dead.status, good) == (Status.CRASHED, [GOOD] * 2)
+        assert pool.statistics.restarts == 1 + pool.max_losses
 
 
 def test_a_batchs_deadline_and_the_cache_are_as_on_one_machine(cluster: Any, tmp_path: Path) -> None:
