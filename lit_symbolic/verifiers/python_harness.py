@@ -1,10 +1,10 @@
 """Runs one Python program inside the sandbox and reports what became of it. Standard library only, imports nothing of ours.
 
-It is a script: an interpreter is started with it ahead of time, waits for one request on its standard input, and is thrown
-away afterwards. Request and reports are JSON, one line each. A report goes to the descriptor that was standard output at the
-start and begins with the request's ``nonce``; the program's own standard output is a file in memory by then. What a program
-prints is thus never taken for a report. A program that digs the nonce out of this interpreter can send a report of its own:
-it gains what it could also have had by returning that value, since what was expected never enters the sandbox.
+An interpreter that has imported this file is started ahead of time, waits for one request, calls :func:`serve` and is thrown
+away. Request and reports are JSON. A report is a line on the descriptor that was standard output at the start, and begins with
+the request's ``nonce``; the program's own standard output is a file in memory by then. What a program prints is thus never taken
+for a report. A program that digs the nonce out of this interpreter can send a report of its own: it gains what it could also
+have had by returning that value, since what was expected never enters the sandbox.
 
 Request: ``nonce``, ``source``, ``mode`` (``auto``, ``solution``, ``printed``, ``tests``), ``tests`` (``[source, is
 expression]`` each), ``cpu_seconds``, ``output_bytes``, ``paths`` (further places to import from).
@@ -22,7 +22,6 @@ import numbers
 import os
 import resource
 import signal
-import site
 import sys
 import types
 
@@ -299,20 +298,14 @@ def confine(request: dict[str, Any], reports: int) -> tuple[int, Output]:
     return memory, output
 
 
-def main() -> None:
-    """Wait for the request, serve it, and be gone."""
-    site.setquit()
-    line = sys.stdin.buffer.readline()
-    if not line:  # thrown away unused
-        os._exit(0)
-    request = json.loads(line)
-    sys.path.extend(request["paths"])
+def serve(request: str) -> None:
+    """Serve a request, given as JSON, and end this process."""
+    parts = json.loads(request)
+    # What else is installed here is not there for programs: an answer is right on every machine or on none.
+    installed = ("site-packages", "dist-packages")
+    sys.path[:] = [path for path in sys.path if os.path.basename(path) not in installed] + parts["paths"]
     reports = os.dup(1)
-    harness = Harness(request, reports, *confine(request, reports))
+    harness = Harness(parts, reports, *confine(parts, reports))
     last = harness.run()
     harness.report(last)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

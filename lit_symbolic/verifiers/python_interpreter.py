@@ -1,65 +1,104 @@
-"""Starts the interpreters that run answers: which executable, what of this machine it may read, one sandbox each."""
+"""The interpreters that run answers: started ahead of time, each in a sandbox of its own, for one answer each."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
-import sys
 import sysconfig
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lit_symbolic.verifiers.sandbox import Execution, Limits, Sandbox
+from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Prepared, Sandbox, SandboxUnavailable
 
-HARNESS = "python_harness.py"
-OPTIONS = ("-s", "-P", "-S", "-B", "-X", "utf8")
-"""No site-packages, nothing of the user's, no bytecode written. Not ``-I``: it would ignore the fixed hash seed."""
+HARNESS = "lit_symbolic.verifiers.python_harness"
+MAX_WAITING, ATTEMPTS = 4, 3
+
+Mode = Literal["required", "best_effort", "off"]
+Key = tuple[tuple[str, ...], Mode, Limits]
 
 
-def execute(
-    request: Mapping[str, Any], libraries: tuple[str, ...], mode: Literal["required", "best_effort", "off"], limits: Limits
-) -> Execution:
-    """Run the harness on one request in an interpreter and a sandbox of its own."""
-    folders = library_folders(libraries)
-    paths = sorted({os.path.dirname(folder) for folder in folders})
-    return Sandbox(mode=mode).run(
-        [interpreter(), *OPTIONS, HARNESS],
-        stdin=json.dumps({**request, "paths": paths}).encode() + b"\n",
-        files={HARNESS: harness()},
-        readable=(*installation(), *folders),
-        environment={"PYTHONHASHSEED": "0"},
+def execute(request: Mapping[str, Any], libraries: tuple[str, ...], mode: Mode, limits: Limits) -> Execution:
+    """Run the harness on one request, in an interpreter that no other request was or will be given.
+
+    Args:
+        request: See :mod:`~lit_symbolic.verifiers.python_harness`; ``paths`` is added.
+        libraries: Packages that may be imported; they are imported ahead, in a process that never runs a program.
+        mode: Of the sandbox.
+        limits: Of the program.
+
+    Raises:
+        ValueError: If a library is not installed.
+        SandboxUnavailable: If the sandbox is required and cannot be had.
+    """
+    paths = sorted({os.path.dirname(folder) for folder in library_folders(libraries)})
+    text = json.dumps({**request, "paths": paths})
+    source = f"from {HARNESS} import serve\nserve({text!r})\n".encode()
+    nonce = request["nonce"].encode()
+    for attempt in range(1, ATTEMPTS + 1):
+        # An interpreter may have been killed while it waited: short of memory, the kernel takes these first.
+        try:
+            execution = _Waiting.take((libraries, mode, limits)).run(source)
+        except SandboxUnavailable:
+            if attempt == ATTEMPTS:
+                raise
+            continue
+        if nonce in execution.stdout or execution.outcome is Outcome.TIMEOUT:
+            break
+    return execution
+
+
+class _Waiting:
+    """One interpreter for each kind that was asked for lately, started while the one before it is at work.
+
+    Belongs to this process. What it leaves when the process ends is ended by the sandbox.
+    """
+
+    _lock: ClassVar = threading.Lock()
+    _ready: ClassVar[OrderedDict[Key, Prepared]] = OrderedDict()
+
+    @classmethod
+    def take(cls, key: Key) -> Prepared:
+        """An interpreter, and another one for the next time."""
+        with cls._lock:
+            prepared = cls._ready.pop(key, None) or start(*key)
+            cls._ready[key] = start(*key)
+            while len(cls._ready) > MAX_WAITING:
+                cls._ready.popitem(last=False)[1].close()
+        return prepared
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked process: its parent's interpreters are not its own."""
+        cls._lock, cls._ready = threading.Lock(), OrderedDict()
+
+
+os.register_at_fork(after_in_child=_Waiting.forget)
+
+
+def start(libraries: tuple[str, ...], mode: Mode, limits: Limits) -> Prepared:
+    """Start an interpreter that waits for one program."""
+    return Sandbox(mode=mode).prestart(
+        None,
+        modules=(HARNESS, *libraries),
+        readable=(*standard_library(), *library_folders(libraries)),
         limits=limits,
     )
 
 
 @cache
-def interpreter() -> str:
-    """The Python that this one's virtual environment was made of, or this one."""
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-
-
-@cache
-def installation() -> tuple[str, ...]:
-    """What that Python needs to run."""
-    places = [interpreter(), sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
-    library = sysconfig.get_config_var("INSTSONAME")
-    if sysconfig.get_config_var("Py_ENABLE_SHARED") and library:
-        places.append(os.path.join(sysconfig.get_config_var("LIBDIR"), library))
-    return tuple(dict.fromkeys(place for place in places if os.path.exists(place)))
-
-
-@cache
-def harness() -> bytes:
-    """The script that runs inside."""
-    return Path(__file__).with_name(HARNESS).read_bytes()
+def standard_library() -> tuple[str, ...]:
+    """Where programs import the standard library from."""
+    folders = (sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED"))
+    return tuple(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))
 
 
 @cache
 def library_folders(libraries: tuple[str, ...]) -> tuple[str, ...]:
-    """Where the packages are installed.
+    """Where packages are installed.
 
     Raises:
         ValueError: If one is not.

@@ -16,7 +16,7 @@ from lit_symbolic.verifiers.python_program import PythonProgramVerifier
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
 
-VERIFIER = PythonProgramVerifier(cpu_seconds=1.0, wall_seconds=15.0)
+VERIFIER = PythonProgramVerifier(cpu_seconds=1.0, wall_seconds=60.0)
 PROBLEM = Problem("math", "0", "", {"answer": 42})
 RIGHT = "def solution():\n    return 42"
 
