@@ -293,8 +293,8 @@ def _copies(
     """Findings over the molecules of the answer that are given already and not the reference's."""
     known = set(canonical(given.mol).split(".")) - (set() if reference is None else set(canonical(reference.mol).split(".")))
     fragments = answer.fragments
-    counted = [each for each in fragments if len(fragments) == 1 or "C" in element_counts(known_molecule(each[0], "smiles").mol)]
-    return [Finding(*span, kind, message) for smiles, span in counted if smiles in known]
+    counted = [each for each in fragments if len(fragments) == 1 or "C" in element_counts(each[0])]
+    return [Finding(*span, kind, message) for mol, span in counted if canonical(mol) in known]
 
 
 def _atoms_of(mol: Chem.Mol, group: FunctionalGroup) -> list[int]:

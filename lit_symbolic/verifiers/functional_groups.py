@@ -15,8 +15,8 @@ from lit_symbolic.verifiers.functional_group_table import FUNCTIONAL_GROUPS, Fun
 
 _BY_NAME = {name: group for group in FUNCTIONAL_GROUPS for name in group.names}
 _NAMES = re.compile(
-    r"(?<![\w'’,)\]}-])(?:di|tri|bis-?)?"
-    rf"(?P<name>{'|'.join(re.escape(name) for name in sorted(_BY_NAME, key=len, reverse=True))})s?(?![\w'’(\[{{-])",
+    r"(?<![\w'’,)\]}-])(?:di|tri|bis-?)??"
+    rf"(?P<name>{'|'.join(re.escape(name) for name in sorted(_BY_NAME, key=len, reverse=True))})s?(?![\w'’(\[{{-]|[)\]}}]+[\w-])",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<=[.;])\s+")
@@ -37,7 +37,7 @@ _CHANGE = re.compile(
 _NOW = re.compile(r"\b(?:replaced|substituted) (?:with|by)\b", re.IGNORECASE)
 # A name before one of these is part of a longer one: "monocarboxylic acid amide", "indole alkaloid", "methyl groups".
 _LONGER_NAME = re.compile(
-    r"[ -](?:acid|component|and O-substituted|oxo\w+|amide|monoamide|diamide|ester|monoester|diester|hydrate|oxide|derivative|"
+    r"[ -](?:acid|of|core|component|and O-substituted|oxo\w+|amide|monoamide|diamide|ester|monoester|diester|hydrate|oxide|derivative|"
     r"metabolite|residue|fragment|alkaloid|hydrogen|oxygen|nitrogen|carbon|nucle\w+|ribonucle\w+|deoxyribonucle\w+|analogue|"
     r"antibiotic|anion|cation|radical|ylide|skeleton|ring system|dianion|trianion|monoanion|imide|chloride|bromide|salt|\d|"
     r"[a-z]*yl\b(?! (?:group|substituent)))",

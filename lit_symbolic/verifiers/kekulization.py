@@ -44,7 +44,8 @@ def kekulization_culprits(mol: Chem.Mol, unkekulized: tuple[int, ...]) -> dict[i
     unusual = [ring for ring in rings if len(ring) not in USUAL_SIZES and not set(ring).isdisjoint(unkekulized)]
     blamed = {atom for ring in unusual for atom in ring}
     for index in () if unusual else cures:
-        blamed.update(min((ring for ring in rings if index in ring), key=lambda ring: len(ring), default=(index,)))
+        around = sorted((ring for ring in rings if index in ring), key=len)
+        blamed.update(around[0] if around else (index,))
     return {atom: cures.get(atom, message) for atom in sorted(blamed or unkekulized)}
 
 

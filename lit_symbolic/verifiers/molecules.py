@@ -95,19 +95,15 @@ class MoleculeReading:
         return tuple(next(heavy) if atom.GetAtomicNum() != 1 else self.span for atom in self.mol.GetAtoms())
 
     @cached_property
-    def fragments(self) -> tuple[tuple[str, Span], ...]:
-        """Canonical SMILES and characters of each of the molecules between dots; one if a ring number joins two of them."""
-        pieces, start = [], self.span[0]
-        for match in re.finditer(r"\.", self.text[slice(*self.span)]):
-            pieces.append((start, self.span[0] + match.start()))
-            start = self.span[0] + match.end()
-        pieces = [piece for piece in (*pieces, (start, self.span[1])) if piece[0] < piece[1]]
-        if len(pieces) == 1:
-            return ((canonical(self.mol), self.span),)
-        readings = [read_molecule(self.text[slice(*piece)], "selfies" if self.selfies else "smiles") for piece in pieces]
-        if not all(reading.valid for reading in readings):
-            return ((canonical(self.mol), self.span),)
-        return tuple((canonical(reading.mol), piece) for reading, piece in zip(readings, pieces, strict=True))
+    def fragments(self) -> tuple[tuple[Chem.Mol, Span], ...]:
+        """Each of the molecules between dots, with its characters; all as one if a ring number joins two of them."""
+        start, written = self.span[0], self.text[slice(*self.span)]
+        pieces = [(start + match.start(), start + match.end()) for match in re.finditer(r"[^.]+", written)]
+        if len(pieces) > 1:
+            readings = [read_molecule(self.text[slice(*piece)], "selfies" if self.selfies else "smiles") for piece in pieces]
+            if all(reading.valid for reading in readings):
+                return tuple((reading.mol, piece) for reading, piece in zip(readings, pieces, strict=True))
+        return ((self.mol, self.span),)
 
 
 def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
@@ -222,7 +218,7 @@ def _with_problems(found: MoleculeReading) -> MoleculeReading:
 
 def _chemistry(written: Chem.Mol, spans: tuple[Span, ...]) -> list[Finding]:
     """Valence and kekulization problems of a molecule that was parsed but not sanitized."""
-    findings = []
+    findings: set[Finding] = set()
     problems = list(Chem.DetectChemistryProblems(written))
     if not problems:
         try:
@@ -232,15 +228,19 @@ def _chemistry(written: Chem.Mol, spans: tuple[Span, ...]) -> list[Finding]:
     for problem in problems:
         if problem.GetType() == "KekulizeException":
             culprits = kekulization_culprits(written, tuple(problem.GetAtomIndices()))
-            findings += [Finding(*spans[atom], KEKULIZATION, message) for atom, message in culprits.items()]
-            continue
-        if not hasattr(problem, "GetAtomIdx"):
-            continue
-        atom = written.GetAtomWithIdx(problem.GetAtomIdx())
-        if problem.GetType() == "AtomKekulizeException":
-            findings.append(Finding(*spans[atom.GetIdx()], KEKULIZATION, f"{atom.GetSymbol()} is aromatic but in no ring"))
-        else:
+            findings.update(Finding(*spans[atom], KEKULIZATION, message) for atom, message in culprits.items())
+        elif problem.GetType() == "AtomKekulizeException":  # names the first such atom alone
+            outside = _aromatic_outside_rings(written)
+            findings.update(Finding(*spans[atom], KEKULIZATION, "an aromatic atom that is in no ring") for atom in outside)
+        elif hasattr(problem, "GetAtomIdx"):
+            atom = written.GetAtomWithIdx(problem.GetAtomIdx())
             bonds = sum(bond.GetValenceContrib(atom) for bond in atom.GetBonds()) + atom.GetNumExplicitHs()
             message = f"{atom.GetSymbol()} has {bonds:g} bonds, more than it can have"
-            findings.append(Finding(*spans[atom.GetIdx()], VALENCE, message))
-    return findings
+            findings.add(Finding(*spans[atom.GetIdx()], VALENCE, message))
+    return sorted(findings)
+
+
+def _aromatic_outside_rings(written: Chem.Mol) -> list[int]:
+    mol = Chem.Mol(written)
+    Chem.FastFindRings(mol)
+    return [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetIsAromatic() and not atom.IsInRing()]

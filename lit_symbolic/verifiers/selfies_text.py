@@ -48,13 +48,16 @@ class SelfiesReading:
         """Characters of the symbol that made each atom of :attr:`smiles`, in its order."""
         if self.smiles is None:
             return ()
-        symbols = [match.span() for match in _SYMBOL.finditer(self.text) if match[0] != "."]
-        _, made = selfies.decoder(self.text, attribute=True)
         spans = []
-        for token in made:
-            if _ATOM.search(token.token):
-                first, last = symbols[token.attribution[-1].index]  # the last is the atom's own, branch symbols come before
-                spans.append((self.start + first, self.start + last))
+        # Fragment by fragment: the package counts wrong behind a fragment that ends within a branch symbol.
+        for fragment in re.finditer(r"[^.]+", self.text):
+            symbols = [match.span() for match in _SYMBOL.finditer(fragment[0])]
+            offset = self.start + fragment.start()
+            _, made = selfies.decoder(fragment[0], attribute=True)
+            for token in made:
+                if _ATOM.search(token.token):
+                    first, last = symbols[token.attribution[-1].index]  # the atom's own; branch symbols come before
+                    spans.append((offset + first, offset + last))
         return tuple(spans)
 
 

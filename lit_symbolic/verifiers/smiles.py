@@ -66,6 +66,7 @@ _HYDROGENS = re.compile(rf"H{_NUMBER}?")
 _CHARGE = re.compile(rf"\+\+|--|[+-]{_NUMBER}?")
 _MAP = re.compile(rf":{_NUMBER}")
 _HYDROGEN_ATOM = "H"
+_LONGEST_BRACKET = 100  # a closing bracket is looked for no farther, so that time is linear
 # What RDKit stores; it wraps larger numbers without a word, or raises an error of its own.
 _LARGEST_ISOTOPE, _MOST_HYDROGENS, _LARGEST_CHARGE, _LARGEST_MAP = 65_535, 127, 127, 2**31 // 10
 
@@ -205,6 +206,8 @@ class _Reader:
         """Report the run of characters that no token begins with; letters are taken for an atom. Gives the run's end."""
         letters = self.text[place].isalpha()
         end = place + 1
+        if self.text[place] == "%" and self.text[end : min(end + 1, self.end)].isdigit():
+            end += 1
         while end < self.end and self.text[end].isalpha() == letters and not _TOKEN.match(self.text, end, self.end):
             end += 1
         shown = ascii(self.text[place : min(end, place + 20)])
@@ -223,8 +226,9 @@ class _Reader:
     def _bracket(self, place: int) -> int:
         """Report what is wrong with the bracket atom that begins here; gives its end."""
         fault, expected = read_bracket(self.text, place, self.end)
-        close = self.text.find("]", place, self.end)
-        other = self.text.find("[", place + 1, self.end)
+        limit = min(self.end, place + _LONGEST_BRACKET)
+        close = self.text.find("]", place, limit)
+        other = self.text.find("[", place + 1, limit)
         if close >= 0 and (other < 0 or close < other):
             if fault < 0:
                 return close + 1
