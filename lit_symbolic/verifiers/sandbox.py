@@ -44,7 +44,7 @@ from lit_symbolic.verifiers.confinement.launch import Ending, Launch, NotConfine
 from lit_symbolic.verifiers.confinement.root import Root
 from lit_symbolic.verifiers.confinement.runner import Request
 from lit_symbolic.verifiers.confinement.server import Place
-from lit_symbolic.verifiers.confinement.view import WORK, minimal_view
+from lit_symbolic.verifiers.confinement.view import TEMPORARY, WORK, minimal_view
 from lit_symbolic.verifiers.workspace import PREFIX, remove_folder
 
 _LOGGER = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class Sandbox:
                 raise ValueError(f"writable_dir is a directory that exists, got {writable_dir!r}")
             if hidden := [seen for _, seen in view.extra if f"{seen}/".startswith(f"{WORK}/")]:
                 raise ValueError(f"{hidden[0]} cannot be readable: writable_dir takes its place at {WORK}")
-        own = tempfile.mkdtemp(prefix=PREFIX) if writable_dir is None and Layer.TMPFS not in layers.active else None
+        own = tempfile.mkdtemp(prefix=f"{PREFIX}run-") if writable_dir is None and Layer.TMPFS not in layers.active else None
         directory = writable_dir or own
         directory = directory and os.path.realpath(directory)
         namespaces = sum(flag for layer, flag in _NAMESPACES.items() if layer in layers.active)
@@ -272,7 +272,7 @@ class Sandbox:
             environment={
                 "PATH": "/usr/bin:/bin",
                 "HOME": work,
-                "TMPDIR": "/tmp" if root else work,
+                "TMPDIR": TEMPORARY if Layer.TMPFS in layers.active else work,
                 "LANG": "C.UTF-8",
                 **environment,
             },

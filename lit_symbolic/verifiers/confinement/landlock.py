@@ -71,7 +71,8 @@ def abi() -> int:
 
 
 def restrict(rules: Iterable[tuple[str, Access]]) -> None:
-    """Allow this process and all it starts these accesses and no other; a path that is not there is passed over.
+    """Allow this process and all it starts these accesses and no other; a path that this process
+    cannot see is passed over.
 
     Where the kernel knows how (Linux 6.7 and 6.12), TCP is refused too, and so are signals and abstract sockets to processes
     outside. ``PR_SET_NO_NEW_PRIVS`` must be set.
@@ -90,7 +91,7 @@ def restrict(rules: Iterable[tuple[str, Access]]) -> None:
         for path, access in rules:
             try:
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            except FileNotFoundError:
+            except (FileNotFoundError, PermissionError):
                 continue
             try:
                 allowed = int(access) & handled

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import time
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class Launch:
 
     def __init__(self, place: server.Place, request: Request, modules: tuple[str, ...] = ()) -> None:
         self._place, self._modules = place, modules
+        _live.add(self)
         self._fds: dict[str, int] = {}
         theirs: list[int] = []
         self._control: socket.socket | None = None
@@ -176,3 +178,15 @@ class Launch:
     def __del__(self) -> None:
         if getattr(self, "_fds", None) is not None:
             self.close()
+
+
+_live: weakref.WeakSet[Launch] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """A forked process must not hold these: a command would not see the end of its input, nor a runner the end of its asker."""
+    for launch in list(_live):
+        launch.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

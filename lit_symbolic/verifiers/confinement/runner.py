@@ -91,6 +91,8 @@ def serve_request(control: socket.socket, stdio: tuple[int, int, int], ground: G
     try:
         if ground.namespaces & syscalls.CLONE_NEWUSER:
             map_user(ground.proc, user, group)
+        if ground.namespaces & syscalls.CLONE_NEWUTS:
+            socket.sethostname("sandbox")
         if not ground.namespaces & syscalls.CLONE_NEWPID:
             syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
         child = _start(request, stdio, ground)
@@ -135,6 +137,8 @@ def _start(request: Request, stdio: tuple[int, int, int], ground: Ground) -> int
         inside = ground.gives_up_root or ground.namespaces & syscalls.CLONE_NEWUSER
         owner = (INSIDE_ID, INSIDE_ID) if inside else (os.geteuid(), os.getegid())
         mount_tmpfs(ground.root, "size={},nr_inodes={}".format(*request.tmpfs), owner)
+    if ground.gives_up_root and ground.root is None:
+        os.chown(request.work, INSIDE_ID, INSIDE_ID)
     failure, theirs = os.pipe()
     # Source is executed by this interpreter: then it must know that it was forked.
     child = os.fork() if request.argv is None else syscalls.clone(0)

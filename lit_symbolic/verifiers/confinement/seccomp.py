@@ -131,6 +131,7 @@ NUMBERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
 CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "prlimit64": (302, 261),
     "socketpair": (53, 199),
     "ioctl": (16, 29),
     "open": (2, None),
@@ -175,6 +176,8 @@ def refusals() -> list[Refusal]:
         # Their flags lie in memory, where no filter can look: programs fall back to clone and openat.
         Refusal("clone3", errno.ENOSYS),
         Refusal("openat2", errno.ENOSYS),
+        # Of others: the one that stands over the execution may have the same user.
+        Refusal("prlimit64", errno.EPERM, (Argument(0, 0xFFFF_FFFF, 0, negated=True),)),
         # A connected pair is a pipe; a datagram one could be sent elsewhere.
         Refusal("socketpair", errno.EACCES, (Argument(0, 0xFFFF_FFFF, AF_UNIX, negated=True),)),
         Refusal("socketpair", errno.EACCES, (Argument(1, SOCK_TYPE_MASK, SOCK_STREAM, negated=True),)),

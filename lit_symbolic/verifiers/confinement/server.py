@@ -242,6 +242,7 @@ def _serve_place(place: Place, requests: socket.socket) -> NoReturn:
         signal.signal(signal.SIGCHLD, _reap)
         gc.collect()
         gc.freeze()
+        gc.disable()  # a collection would copy the pages that the runners share
         user, group = os.geteuid(), os.getegid()
         while True:
             message, fds, _, _ = socket.recv_fds(requests, 1, 4)
@@ -294,7 +295,7 @@ def execute_source(request: Request) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    gc.unfreeze()
+    gc.enable()
     sys.argv[:] = ["<program>"]
     sys.path[:] = [request.work, *(path for path in sys.path if path != _PACKAGES)]
     main = sys.modules["__main__"] = types.ModuleType("__main__")

@@ -1,0 +1,58 @@
+"""Each attack is contained, and nothing of it is left: no process, no file, and whoever asked goes on."""
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lit_symbolic.verifiers.sandbox import Sandbox
+from sandbox_attacks import ATTACKS, BITES, Attack
+from sandbox_targets import CPP_ATTACKS, PYTHON_ATTACKS, Targets, assert_nothing_left, available, left_behind, number
+
+MEANS = ("bubblewrap", "kernel")
+
+
+@pytest.fixture(scope="module")
+def targets() -> Iterator[Targets]:
+    with contextlib.ExitStack() as stack:
+        yield Targets(stack)
+
+
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_an_attack_is_contained_and_nothing_of_it_is_left(attack: Attack, means: str, targets: Targets) -> None:
+    sandbox = available(Sandbox(means=means))  # type: ignore[arg-type]
+    began = time.monotonic()
+    execution = targets.attack(attack, sandbox)
+    assert BITES not in execution.stdout, execution
+    assert execution.outcome in attack.outcomes, execution
+    assert attack.says in execution.stdout, execution
+    assert time.monotonic() - began < attack.limits.wall_seconds + 15.0
+    assert_nothing_left(targets)
+
+
+def test_there_are_at_least_forty_attacks_in_both_languages() -> None:
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 40
+    assert min(len(PYTHON_ATTACKS), len(CPP_ATTACKS)) >= 15
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_daemon_outlives_its_parent_only_outside(bare: bool, targets: Targets) -> None:
+    attack = next(attack for attack in CPP_ATTACKS if attack.name.startswith("a daemon"))
+    targets.attack(attack, available(Sandbox()))
+    assert not left_behind(targets.token)
+    if bare:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "attacks")
+            path.write_bytes(targets.program)
+            path.chmod(0o755)
+            subprocess.run([path, str(number(attack)), targets.token], stdout=subprocess.DEVNULL, check=True)
+        left = left_behind(targets.token)
+        for line in left:
+            os.kill(int(line.split()[0]), 9)
+        assert left
