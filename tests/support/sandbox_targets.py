@@ -39,7 +39,7 @@ class Targets:
     """What attacks go after: files, sockets, a process, a segment of shared memory."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
-        self.token = secrets.token_hex(8)
+        self.token = f"t{secrets.token_hex(8)}"  # a word in every language
         home = Path.home() if os.geteuid() != 0 else Path("/var/tmp")  # root's home is closed to all
         self.folder = Path(tempfile.mkdtemp(prefix=".sandbox-test-", dir=home))
         stack.callback(shutil.rmtree, self.folder)
