@@ -1,20 +1,27 @@
 """The Python verifier: how fast it is, whether gold programs are certified, whether findings hit injected faults.
 
-    python benchmarks/verifier_python.py [--quick]
+    python benchmarks/verifier_python.py [--quick]      # its tables
+    python benchmarks/verifier_python.py --answers 100  # verifies so many answers, says nothing: for measuring from outside
 
 Real programs: GSM-Hard's (PAL, ``solution()``), MBPP's and HumanEval's (with their tests), from the data folder beside the checkout.
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import gzip
 import io
 import json
+import os
 import random
 import re
+import resource
+import statistics
+import subprocess
 import sys
+import time
 import tokenize
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +29,10 @@ from pathlib import Path
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.pool import VerifierPool
 from lit_symbolic.verifiers.python_program import PythonProgramVerifier
-from verifier_tables import Faults, Gold, faults_table, gold_table
+from verifier_tables import Faults, Gold, Speed, faults_table, gold_table, speed_table
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-VERIFIER = PythonProgramVerifier(fenced=False)
+VERIFIER = PythonProgramVerifier(fenced=False, wall_seconds=60)  # a busy machine is no fault
 PROCESSES = 2
 
 Program = tuple[Problem, str]
@@ -72,7 +79,7 @@ def gold_programs() -> dict[str, list[Program]]:
 
 def verify(items: list[Program]) -> list[Certificate]:
     """Certificates from a pool."""
-    with VerifierPool(PROCESSES, deadline_seconds=30) as pool:
+    with VerifierPool(PROCESSES, deadline_seconds=90) as pool:
         return pool.verify(VERIFIER, items)
 
 
@@ -80,6 +87,73 @@ def verify(items: list[Program]) -> list[Certificate]:
 def certified_gold() -> dict[str, list[tuple[Program, Certificate]]]:
     """Gold programs with their certificates."""
     return {name: list(zip(programs, verify(programs), strict=True)) for name, programs in gold_programs().items()}
+
+
+def speed(quick: bool) -> list[Speed]:
+    """Processor time of an answer, all its processes together, and what two cores do with it."""
+    answers, repetitions = (50, 3) if quick else (200, 5)
+    milliseconds = []
+    for _ in range(repetitions):
+        start, whole = (_processor_seconds([__file__, "--answers", str(count)]) for count in (0, answers))
+        milliseconds.append((whole - start) / answers * 1_000)
+    bare = [_processor_seconds(["-I", "-S", "-c", "pass"]) * 1_000 for _ in range(4 * repetitions)]
+    rate = [2_000 / each for each in milliseconds]
+    problem, text = _sums(1)[0]
+    with VerifierPool(PROCESSES, deadline_seconds=90, cache_megabytes=0) as pool:
+        pool.verify(VERIFIER, [(problem, text)] * PROCESSES)
+        walls = []
+        for _ in range(repetitions):
+            since = time.monotonic()
+            pool.verify(VERIFIER, _sums(answers))
+            walls.append(answers / (time.monotonic() - since))
+    return [
+        Speed("Python: processor time per program, sandbox and all, ms", *_spread(milliseconds)),
+        Speed("Python: beside it, a bare interpreter that does nothing (`python -I -S -c pass`), ms", *_spread(bare)),
+        Speed("Python: programs per second that this is on two free cores", *_spread(rate), target="at least 40"),
+        Speed("Python: programs per second by the clock, two workers, on the machine as it was", *_spread(walls)),
+    ]
+
+
+def _sums(count: int) -> list[Program]:
+    """Small programs that are all different."""
+    return [
+        (Problem("sums", str(n), "", {"answer": 5 * n}), f"def solution():\n    items = [{n}] * 5\n    return sum(items)")
+        for n in range(count)
+    ]
+
+
+def _spread(values: list[float]) -> tuple[float, float, float]:
+    return statistics.median(values), min(values), max(values)
+
+
+def _processor_seconds(arguments: list[str]) -> float:
+    """Of an interpreter started with these arguments and of all the processes that came of it.
+
+    Counted by a control group of its own, where one can be made (by root). Elsewhere only what was waited for is counted, and a
+    sandbox's first process, which the kernel kills and removes, is not.
+    """
+    for folder, file, per_second in (("cpuacct/", "cpuacct.usage", 1e9), ("", "cpu.stat", 1e6)):
+        group = Path("/sys/fs/cgroup", f"{folder}verifier_python_{os.getpid()}")
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            _run(["/bin/sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", sys.executable, *arguments])
+            while (group / "cgroup.procs").read_text():
+                time.sleep(0.1)
+            return int(re.findall(r"\d+", (group / file).read_text())[0]) / per_second
+        finally:
+            group.rmdir()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _run([sys.executable, *arguments])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _run(command: list[str]) -> None:
+    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)})
 
 
 def gold(quick: bool) -> list[Gold]:
@@ -302,8 +376,21 @@ INJECTIONS: dict[str, Injection] = {
 
 def main() -> None:
     """Print the tables."""
-    quick = "--quick" in sys.argv
-    print(gold_table(gold(quick)), faults_table(faults(quick)), sep="\n\n")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--answers", type=int)
+    arguments = parser.parse_args()
+    if arguments.answers is not None:
+        for problem, text in [*_sums(1), *_sums(arguments.answers)]:  # the first starts what all use
+            if not VERIFIER.verify(problem, text).correct:
+                raise SystemExit(f"not certified: {text}")
+        return
+    for rows in (
+        speed_table(speed(arguments.quick)),
+        gold_table(gold(arguments.quick)),
+        faults_table(faults(arguments.quick)),
+    ):
+        print(rows, end="\n\n")
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ class PythonProgramVerifier:
         }
         limits = Limits(
             wall_seconds=self.wall_seconds,
-            cpu_seconds=int(self.cpu_seconds) + 2,  # the interpreter's own timer, which leaves a trace, comes first
+            cpu_seconds=int(self.cpu_seconds) + 1,  # the interpreter's own timer, which leaves a trace, comes first
             memory_megabytes=self.memory_megabytes,
             file_megabytes=max(1, self.output_bytes >> 20),
             output_bytes=4 << 20,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from lit_symbolic.verifiers.python_program import PythonProgramVerifier
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
 
-VERIFIER = PythonProgramVerifier(cpu_seconds=1.0, wall_seconds=60.0)
+VERIFIER = PythonProgramVerifier(cpu_seconds=0.4, wall_seconds=60.0)
 PROBLEM = Problem("math", "0", "", {"answer": 42})
 RIGHT = "def solution():\n    return 42"
 
@@ -156,7 +157,7 @@ def test_a_forged_report_is_at_best_a_result_and_at_worst_a_wrong_answer():
 def test_a_hostile_program_gets_a_certificate_in_bounded_time(text):
     before = time.monotonic()
     certificate = certify(text)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 100
     if not certificate.correct:
         assert certificate.is_evidence, certificate
         assert certificate.findings
@@ -209,7 +210,7 @@ def test_any_text_gets_a_certificate_with_findings_inside_it(text):
     certificate = certify(text)
     assert certificate.is_evidence
     assert certificate.correct or certificate.findings
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 100
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "\0" * 1_000_000, "\ud800" * 1_000_000, "(" * 1_000_000, "\n" * 1_000_000])
@@ -228,25 +229,30 @@ def test_answers_are_verified_through_the_pool_and_leave_no_process_behind():
         "import os\nwhile True: os.fork()",
         "import os\nif os.fork() == 0:\n    os.setsid()\n    while True: pass",
     ]
-    before = set(os.listdir("/proc"))
-    with VerifierPool(workers=2, deadline_seconds=20) as pool:
-        certificates = pool.verify(VERIFIER, [(PROBLEM, text) for text in texts * 2])
+    verifier = replace(VERIFIER, libraries=(MARK,))
+    with VerifierPool(workers=2, deadline_seconds=100) as pool:
+        certificates = pool.verify(verifier, [(PROBLEM, text) for text in texts * 2])
+        assert _running_interpreters()
     assert [certificate.correct for certificate in certificates[::4]] == [True, True]
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and _running_harnesses(before):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and _running_interpreters():
         time.sleep(0.1)
-    assert _running_harnesses(before) == []
+    assert _running_interpreters() == []
 
 
-def _running_harnesses(before: set[str]) -> list[str]:
+MARK = "nturl2path"
+"""A module that no other test has imported ahead: by it these interpreters are found among all processes."""
+
+
+def _running_interpreters() -> list[str]:
     found = []
-    for entry in set(os.listdir("/proc")) - before:
+    for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/cmdline", "rb") as file:
                     command = file.read()
             except OSError:
                 continue
-            if b"python_harness" in command:
+            if MARK.encode() in command:
                 found.append(entry)
     return found
