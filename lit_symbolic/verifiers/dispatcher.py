@@ -162,12 +162,14 @@ class Dispatcher(threading.Thread):
                 self._ledger.cache.close()
 
     def _await_worker(self) -> None:
-        """Have a worker that is up before an answer is taken from the queue, which another worker could verify meanwhile.
+        """Have a worker that is up. Without one no answer is held here that another worker could verify meanwhile.
 
         Raises:
             RuntimeError: If none can be started, here or elsewhere, and there is an answer to verify.
         """
         while self._worker is None or not self._worker.knows(PING_KEY):
+            while self._waiting:
+                self._shared.queue.put(self._waiting.popleft())
             ending, attempts, end = "", 0, time.monotonic() + self._shared.start_seconds
             while attempts < START_ATTEMPTS and time.monotonic() < end:
                 try:
@@ -180,7 +182,6 @@ class Dispatcher(threading.Thread):
                     # Killed by someone else is not unable to start.
                     attempts += not (isinstance(error, WorkerDied) and error.killed)
                     self._closed.wait(START_PAUSE_SECONDS)
-            self._give_back()
             if self._shared.up:
                 self._closed.wait(RETRY_SECONDS)
                 continue
@@ -190,19 +191,16 @@ class Dispatcher(threading.Thread):
                 if not self._shared.up:
                     raise RuntimeError(f"no verifier worker could be started: {ending}")
 
-    def _give_back(self) -> None:
-        while self._waiting:
-            self._shared.queue.put(self._waiting.popleft())
-
     def _take(self, block: bool) -> Job | None:
-        """The next job of the queue; ``None`` if it was cancelled, or there is none and this does not block."""
+        """The next job of the queue; ``None`` if it needs nothing more, or there is none and this does not block."""
         try:
             job = self._shared.queue.get(block=block)
         except Empty:
             return None
         if job is None:
             raise _Closed
-        return job if self._ledger.begin(job) else None
+        # One that was lent may come back to where it is already.
+        return job if job not in self._sent and self._ledger.begin(job) else None
 
     def _fill(self) -> None:
         """Send what the worker should have at hand; block while there is nothing to do."""
@@ -262,8 +260,7 @@ class Dispatcher(threading.Thread):
             self._sent.clear()
             if evicted and not job.abandoned:
                 return
-            lost = isinstance(error, WorkerDied) and error.lost
-            if lost and job.losses < self._shared.max_losses:
+            if isinstance(error, WorkerDied) and error.lost and job.losses < self._shared.max_losses:
                 job.losses += 1  # it goes to another machine
             else:
                 self._waiting.popleft()
@@ -272,8 +269,6 @@ class Dispatcher(threading.Thread):
                 else:
                     fault = Certificate.without_evidence(Status.CRASHED, f"the verifier's process died: {error}")
                 self._ledger.settle(job, fault, None, self._head_began, time.monotonic())
-            if lost:
-                self._give_back()
             return
         self._sent.popleft()
         self._lent = False

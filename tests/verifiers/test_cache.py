@@ -44,6 +44,13 @@ def counted(tmp_path: Path) -> Counted:
     return Counted(str(tmp_path / "calls"))
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that is not there yet, for a cache on disk."""
+    pytest.importorskip("diskcache", reason="needs diskcache: pip install diskcache")
+    return tmp_path / "cache"
+
+
 # ---------------------------------------------------------------- in a pool
 
 
@@ -184,11 +191,11 @@ def test_a_new_version_of_the_class_the_package_or_the_source_is_another_key(mon
 
 
 def test_a_pool_asks_again_when_a_verifiers_version_changes(
-    counted: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    counted: Counted, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for version in ("1", "2", "1"):
         monkeypatch.setattr(Counted, "version", version)
-        with VerifierPool(workers=1, cache_directory=str(tmp_path / "cache")) as pool:
+        with VerifierPool(workers=1, cache_directory=str(folder)) as pool:
             pool.verify(counted, [(PROBLEM, "a")])
     assert counted.calls() == ["a", "a"]
 
@@ -318,8 +325,7 @@ def test_anything_else_on_disk_is_no_certificate(value: Any) -> None:
         assert from_json(json.dumps(fields)) is None
 
 
-def test_another_process_finds_what_is_on_disk(counted: Counted, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
+def test_another_process_finds_what_is_on_disk(counted: Counted, folder: Path) -> None:
     with VerifierPool(workers=1, cache_directory=str(folder)) as pool:
         first = pool.verify(counted, [(PROBLEM, text) for text in ("a", "b\ud800")])
     code = (
@@ -338,9 +344,9 @@ def test_another_process_finds_what_is_on_disk(counted: Counted, tmp_path: Path)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_two_pools_share_a_folder(counted: Counted, tmp_path: Path) -> None:
-    folder = str(tmp_path / "cache")
-    with VerifierPool(workers=1, cache_directory=folder) as one, VerifierPool(workers=1, cache_directory=folder) as other:
+def test_two_pools_share_a_folder(counted: Counted, folder: Path) -> None:
+    settings: dict[str, Any] = {"workers": 1, "cache_directory": str(folder)}
+    with VerifierPool(**settings) as one, VerifierPool(**settings) as other:
         one.verify(counted, [(PROBLEM, str(i)) for i in range(20)])
         other.verify(counted, [(PROBLEM, str(i)) for i in range(20)])
         assert (one.statistics.hits, other.statistics.hits) == (0, 20)
@@ -356,10 +362,10 @@ class Bomb:
         return open, (self.path, "w")
 
 
-def test_a_pickle_planted_in_the_folder_is_not_loaded(tmp_path: Path) -> None:
+def test_a_pickle_planted_in_the_folder_is_not_loaded(folder: Path, tmp_path: Path) -> None:
     import diskcache
 
-    folder, harmed = tmp_path / "cache", tmp_path / "harmed"
+    harmed = tmp_path / "harmed"
     with diskcache.Cache(folder) as planted:
         planted.set(numbered(0).hex(), Bomb(str(harmed)))
         assert planted.get(numbered(0).hex()) is not None  # by itself it does load it
@@ -376,8 +382,7 @@ def test_a_pickle_planted_in_the_folder_is_not_loaded(tmp_path: Path) -> None:
     cache.close()
 
 
-def test_a_folder_damaged_during_a_run_costs_a_warning_and_no_answer(counted: Counted, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
+def test_a_folder_damaged_during_a_run_costs_a_warning_and_no_answer(counted: Counted, folder: Path) -> None:
     with VerifierPool(workers=1, cache_directory=str(folder)) as pool:
         pool.verify(counted, [(PROBLEM, "a")])
         pool.close()
@@ -391,13 +396,13 @@ def test_a_folder_damaged_during_a_run_costs_a_warning_and_no_answer(counted: Co
         VerifierPool(cache_directory=str(folder))
 
 
-def test_a_folder_is_bounded(tmp_path: Path) -> None:
-    cache = CertificateCache(megabytes=1, directory=tmp_path / "cache", disk_megabytes=0.3)
+def test_a_folder_is_bounded(folder: Path) -> None:
+    cache = CertificateCache(megabytes=1, directory=folder, disk_megabytes=0.3)
     for number in range(300):
         cache.put(numbered(number), replace(CERTIFICATE, evidence=f"{number:1900}"))
     cache.close()
-    assert sum(file.stat().st_size for file in (tmp_path / "cache").iterdir()) < 2 * 2**20
-    fresh = CertificateCache(megabytes=1, directory=tmp_path / "cache")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 2 * 2**20
+    fresh = CertificateCache(megabytes=1, directory=folder)
     assert fresh.get(numbered(299)) is not None
     assert fresh.get(numbered(0)) is None
     fresh.close()

@@ -172,7 +172,7 @@ def test_a_leak_costs_the_worker_and_not_the_trainer() -> None:
 def test_a_verifier_that_cannot_be_loaded_gives_no_evidence_and_is_tried_no_more(
     fault: str, status: Status, evidence: str
 ) -> None:
-    with uncached(workers=1, start_seconds=1.0) as pool:
+    with uncached(workers=1, start_seconds=4.0) as pool:
         bad = [pool.submit(Unloadable(fault), PROBLEM, "") for _ in range(20)]
         good = pool.submit(OBEDIENT, PROBLEM, "good")
         assert {future.result().status for future in bad} == {status}
