@@ -40,7 +40,7 @@ from enum import StrEnum
 from typing import Literal
 
 from lit_symbolic.verifiers.confinement import landlock, seccomp, syscalls
-from lit_symbolic.verifiers.confinement.launch import Ending, Launch, NotConfined
+from lit_symbolic.verifiers.confinement.launch import Ending, Launch, NotConfined, Vanished
 from lit_symbolic.verifiers.confinement.root import Root
 from lit_symbolic.verifiers.confinement.runner import Request
 from lit_symbolic.verifiers.confinement.server import Place
@@ -310,11 +310,12 @@ class Prepared:
     def __init__(
         self, place: Place, request: Request, modules: tuple[str, ...], limits: Limits, own_directory: str | None
     ) -> None:
+        self._what = place, request, modules
         self._limits = limits
         self._own_directory = own_directory
         self._launch: Launch | None = None
         try:
-            self._launch = Launch(place, request, modules)
+            self._launch = Launch(*self._what)
         except BaseException:
             self.close()
             raise
@@ -330,7 +331,11 @@ class Prepared:
         if launch is None:
             raise RuntimeError("a prestarted command is used once")
         try:
-            launch.wait_until_running()
+            try:
+                launch.wait_until_running()
+            except Vanished:
+                launch = Launch(*self._what)
+                launch.wait_until_running()
             ending = launch.communicate(stdin, self._limits.wall_seconds, self._limits.output_bytes)
         except NotConfined as error:
             raise SandboxUnavailable(f"the sandbox could not be made: {error}") from None

@@ -25,6 +25,13 @@ class NotConfined(RuntimeError):
     """The runner could not make the sandbox; the message is what the kernel, or bubblewrap, said."""
 
 
+class Vanished(NotConfined):
+    """The server or the runner was killed before the command ran: worth another try."""
+
+    def __init__(self) -> None:
+        super().__init__("the sandbox's process ended without a word")
+
+
 @dataclass(slots=True)
 class Ending:
     """What came of it: ``returncode`` is negative for a signal; ``stopped`` says which limit ended it from outside, if one did."""
@@ -75,12 +82,13 @@ class Launch:
 
         Raises:
             NotConfined: If it could not be.
+            Vanished: If a process of the sandbox was killed.
         """
         message = self._next_message(time.monotonic() + SETUP_SECONDS)
         if "running" not in message:
             self.close()
             server.forget(self._place, self._modules)
-            raise NotConfined(str(message.get("unavailable", "the sandbox's process ended without a word")))
+            raise NotConfined(str(message["unavailable"])) if "unavailable" in message else Vanished
 
     def communicate(self, stdin: bytes, wall_seconds: float, output_bytes: int) -> Ending:
         """Feed the running command, read what it writes, and return when nothing of it is left.
@@ -128,7 +136,7 @@ class Launch:
         finally:
             self.close()
         if "ended" not in ended:
-            raise NotConfined(str(ended.get("unavailable", "the sandbox's process ended without a word")))
+            raise NotConfined(str(ended["unavailable"])) if "unavailable" in ended else Vanished
         ending.returncode = int(ended["ended"])  # type: ignore[call-overload]
         ending.cpu_seconds = float(ended["cpu_seconds"])  # type: ignore[arg-type]
         ending.peak_kilobytes = int(ended["peak_kilobytes"])  # type: ignore[call-overload]
