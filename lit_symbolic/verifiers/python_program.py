@@ -91,11 +91,11 @@ class PythonProgramVerifier:
     Example:
         >>> verifier = PythonProgramVerifier()
         >>> problem = Problem("math", "0", "Half of 7?", {"answer": 3.5})
-        >>> verifier.verify(problem, "def solution():\\n    return 7 / 2").correct
+        >>> verifier.verify(problem, "def solution():\\n    return 7 / 2").correct  # doctest: +SKIP
         True
         >>> text = "def solution():\\n    half = 7 / 0\\n    return half"
-        >>> finding, = verifier.verify(problem, text).findings
-        >>> finding.kind, text[finding.start : finding.end], finding.message
+        >>> finding, = verifier.verify(problem, text).findings  # doctest: +SKIP
+        >>> finding.kind, text[finding.start : finding.end], finding.message  # doctest: +SKIP
         ('exception', '7 / 0', 'ZeroDivisionError: division by zero')
     """
 
@@ -154,6 +154,19 @@ class PythonProgramVerifier:
         )
         execution = execute(request, tuple(self.libraries), self.sandbox, limits)
         return self._read(execution, nonce.encode(), source, judge)
+
+    def prepare(self) -> None:
+        """Start an interpreter, with the libraries imported, before there is an answer.
+
+        Raises:
+            SandboxUnavailable: If the sandbox is required and cannot be had.
+        """
+        self.verify(Problem("", "", "", {"answer": 1}), "print(1)")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A worker of a pool is given time to unpickle a verifier before the first deadline: the time to import libraries."""
+        self.__dict__.update(state)
+        self.prepare()
 
     def _judge(self, facts: Mapping[str, Any]) -> Judge:
         if "tests" in facts:

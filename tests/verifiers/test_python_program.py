@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import os
 import pickle
-import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,19 @@ import pytest
 from lit_symbolic.certificate import Certificate, Problem, Status
 from lit_symbolic.verifiers import Verifier
 from lit_symbolic.verifiers.python_program import KINDS, PythonProgramVerifier
+from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (apt-get install bubblewrap)")
 
+def sandboxed() -> bool:
+    try:
+        return Sandbox().run(["true"]).returncode == 0
+    except SandboxUnavailable:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces")
+
+ROOT = Path(__file__).parents[2]
 GSMHARD = Path(__file__).parents[3] / "shared" / "data" / "gsmhard" / "gsmhardv2.jsonl"
 VERIFIER = PythonProgramVerifier(wall_seconds=60)  # waiting is no fault, also on a busy machine
 
@@ -214,6 +225,21 @@ def test_a_program_that_kills_its_interpreter_is_at_fault():
 # --- the verifier itself ---
 
 
+def test_the_example_of_the_documentation_runs():
+    text = str(PythonProgramVerifier.__doc__).replace("  # doctest: +SKIP", "").replace("Verifier()", "Verifier(wall_seconds=60)")
+    names = {"Problem": Problem, "PythonProgramVerifier": PythonProgramVerifier}
+    example = doctest.DocTestParser().get_doctest(text, names, "PythonProgramVerifier", None, 0)
+    assert len(example.examples) == 6
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_a_worker_has_an_interpreter_ready_before_its_first_answer():
+    code = "import pickle, sys; from lit_symbolic.verifiers import python_interpreter as p; v = pickle.loads(sys.stdin.buffer.read())"
+    code += "; print(len(p._Waiting._ready))"
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(VERIFIER), capture_output=True, cwd=ROOT, check=True)
+    assert done.stdout == b"1\n"
+
+
 def test_it_is_a_verifier_that_can_be_pickled_and_hashed():
     verifier = PythonProgramVerifier(libraries=["sympy", "mpmath"], tolerance=0.5)
     assert isinstance(verifier, Verifier)
@@ -258,7 +284,7 @@ def test_the_same_answer_has_the_same_certificate():
     assert certify(text, answer="?") == certify(text, answer="?")
 
 
-@pytest.mark.skipif(not GSMHARD.exists(), reason=f"needs the public data set at {GSMHARD}")
+@pytest.mark.skipif(not GSMHARD.exists(), reason="needs the public data (gsmhard) beside the project")
 def test_gold_programs_of_gsm_hard_are_certified():
     rows = [json.loads(line) for line in GSMHARD.read_text().splitlines()][::10]
     assert [certify(row["code"], answer=row["target"]).correct for row in rows] == [True] * 10

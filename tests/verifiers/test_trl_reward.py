@@ -154,8 +154,8 @@ class FirstWord:
 
 
 def test_trl_s_grpo_trainer_learns_from_a_verifier(tmp_path):
-    trl = pytest.importorskip("trl", reason="needs TRL, the optional extra trl")
-    datasets = pytest.importorskip("datasets", reason="needs datasets, the optional extra trl")
+    trl = pytest.importorskip("trl", reason="needs trl (the optional extra trl)")
+    datasets = pytest.importorskip("datasets", reason="needs trl (the optional extra trl has datasets)")
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
