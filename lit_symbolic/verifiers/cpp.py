@@ -1,7 +1,7 @@
 """Certifies C++ programs: they compile, and pass tests. Both happen in the sandbox; the compiler says where an answer is wrong.
 
 Beside this file: :mod:`~lit_symbolic.verifiers.cpp_program` (characters, bytes, tokens),
-:mod:`~lit_symbolic.verifiers.cpp_diagnostics` (from the compiler's words to findings),
+:mod:`~lit_symbolic.verifiers.cpp_diagnostics` and :mod:`~lit_symbolic.verifiers.cpp_linker` (from their words to findings),
 :mod:`~lit_symbolic.verifiers.cpp_braces` (where a brace is missing), :mod:`~lit_symbolic.verifiers.cpp_cases` (test cases) and
 :mod:`~lit_symbolic.verifiers.cpp_prelude` (the shared precompiled header).
 """
@@ -12,22 +12,20 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.cpp_cases import Case, TestsInterrupted, cases_of, failure, report, run_cases
+from lit_symbolic.verifiers.cpp_cases import Budget, Case, TestsInterrupted, cases_of, failure, report, run_cases
 from lit_symbolic.verifiers.cpp_diagnostics import (
-    LINKER,
     SEMANTIC,
     SOURCE_NAME,
     SYNTAX,
     Pointing,
     compiler_findings,
-    linker_findings,
     read_diagnostics,
     read_origins,
 )
+from lit_symbolic.verifiers.cpp_linker import LINKER, assembler_findings, linker_findings
 from lit_symbolic.verifiers.cpp_prelude import prelude, toolchain
 from lit_symbolic.verifiers.cpp_program import Program, fenced_code
 from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
@@ -85,12 +83,13 @@ class CppVerifier:
             compiler notices it.
         code_fence: If there is a Markdown fence in the answer, what is inside the first one is the program.
         max_errors: So many of its errors are read. (``-fmax-errors`` would lose them all: g++ 12 then ends without its JSON.)
-        compile_seconds: Processor time for the compiler; four times that is its deadline.
+        compile_seconds: Processor time for the compiler.
         compile_megabytes: Memory for the compiler.
-        run_seconds: Processor time for each test, in whole seconds (more is rounded up). For the deadline, see
-            :func:`~lit_symbolic.verifiers.cpp_cases.run_cases`.
+        run_seconds: Processor time for each test, in whole seconds (a fraction is rounded up).
         run_megabytes: Memory for each test.
         output_megabytes: What a test may write.
+        patience: A deadline is so many times the processor time that is allowed. It ends what sleeps, and what a busy machine
+            does not get done.
         tolerance: Numbers in the output may differ by this much, absolutely or relatively.
         max_characters: Longer answers are rejected unread.
         sandbox: Mode of the :class:`~lit_symbolic.verifiers.sandbox.Sandbox`.
@@ -120,6 +119,7 @@ class CppVerifier:
     run_seconds: int = 2
     run_megabytes: int = 256
     output_megabytes: int = 4
+    patience: float = 4.0
     tolerance: float = 0.0
     max_characters: int = 100_000
     sandbox: Literal["required", "best_effort", "off"] = "required"
@@ -155,7 +155,7 @@ class CppVerifier:
         """
         toolchain(self.compiler)
         if self.headers:
-            _shared_header(self.compiler, self._language(), self.headers, self.cache_dir)
+            prelude(self.compiler, self._language(), self.headers, self.cache_dir)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A worker of a pool is given time to unpickle a verifier before the first deadline: the time to build the header."""
@@ -175,9 +175,9 @@ class CppVerifier:
         command = [tool.path, *self._language(), "-w", *diagnostics]
         readable = [*tool.readable]
         if self.headers:
-            header = _shared_header(self.compiler, self._language(), self.headers, self.cache_dir)
-            command += ["-include", header]
-            readable.append(header.rpartition("/")[0])
+            header = prelude(self.compiler, self._language(), self.headers, self.cache_dir)
+            command += ["-include", str(header)]
+            readable.append(str(header.parent))
         command.append(SOURCE_NAME)
         if cases and diagnostics is _JSON:
             forbidden = [f"-Wl,--wrap={name}" for name in sorted(_forbidden(program, cases))]
@@ -191,7 +191,7 @@ class CppVerifier:
             readable=readable,
             environment=_ENVIRONMENT,
             limits=Limits(
-                wall_seconds=4 * self.compile_seconds,
+                wall_seconds=self.patience * self.compile_seconds,
                 cpu_seconds=math.ceil(self.compile_seconds),
                 memory_megabytes=self.compile_megabytes,
                 file_megabytes=64,
@@ -215,7 +215,7 @@ class CppVerifier:
                 origins = read_origins(again.stderr.decode("utf-8", "replace"), program)
             pointing = Pointing(whole_lines=self.spans == "line", previous_line=self.previous_line)
             return compiler_findings(errors, origins, program, pointing)
-        if findings := linker_findings(rest, program, _forbidden(program, cases)):
+        if findings := linker_findings(rest, program, _forbidden(program, cases)) or assembler_findings(rest, program):
             return findings
         if compiled.cpu_seconds >= 0.95 * self.compile_seconds:  # what is killed at the limit was not always charged all of it
             message = f"the compiler needs more than {self.compile_seconds:g} s of processor time"
@@ -233,7 +233,8 @@ class CppVerifier:
         seconds = math.ceil(problem.facts.get("run_seconds", self.run_seconds))
         megabytes = int(problem.facts.get("run_megabytes", self.run_megabytes))
         try:
-            runs = run_cases(Sandbox(self.sandbox), executable, cases, seconds, megabytes, self.output_megabytes)
+            budget = Budget(seconds, self.patience, megabytes, self.output_megabytes)
+            runs = run_cases(Sandbox(self.sandbox), executable, cases, budget)
         except TestsInterrupted as interruption:
             return Certificate.without_evidence(Status.TIMEOUT, str(interruption))
         failures = {}
@@ -248,11 +249,6 @@ class CppVerifier:
         told = report(cases, failures)
         finding = Finding(0, len(text), GOAL, f"{len(failures)} of {len(cases)} tests failed; {told.partition(chr(10))[0]}")
         return Certificate(False, measures["tests_fraction"], (finding,), measures, evidence=told)
-
-
-@lru_cache
-def _shared_header(compiler: str, flags: tuple[str, ...], headers: tuple[str, ...], cache_dir: str | None) -> str:
-    return str(prelude(compiler, flags, headers, cache_dir))
 
 
 def _forbidden(program: Program, cases: Sequence[Case]) -> frozenset[str]:

@@ -82,9 +82,36 @@ def cases_of(facts: Mapping[str, Any]) -> list[Case]:
         raise ValueError(f"a test has the keys input, output and hidden, see Case: {error}") from error
 
 
-def run_cases(
-    sandbox: Sandbox, executable: bytes, cases: Sequence[Case], seconds: int, megabytes: int, output_megabytes: int
-) -> list[Run]:
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What each test may use.
+
+    Args:
+        seconds: Processor time.
+        patience: A test's deadline is so many times that; one for all tests together is that and a second, and a quarter of
+            ``seconds`` for each.
+        megabytes: Memory.
+        output_megabytes: What it may write.
+    """
+
+    seconds: int
+    patience: float
+    megabytes: int
+    output_megabytes: int
+
+    def limits(self, executable: bytes, together: int) -> Limits:
+        """The same for a sandbox in which ``together`` tests are run."""
+        return Limits(
+            wall_seconds=self.patience * self.seconds + 1 + 0.25 * self.seconds * together,
+            cpu_seconds=self.seconds + 1,
+            memory_megabytes=self.megabytes,
+            file_megabytes=max(self.output_megabytes, math.ceil(len(executable) / 2**20)),
+            tmpfs_megabytes=64 + 4 * self.output_megabytes,
+            output_bytes=8 * self.output_megabytes << 20,
+        )
+
+
+def run_cases(sandbox: Sandbox, executable: bytes, cases: Sequence[Case], budget: Budget) -> list[Run]:
     """Run a program on test cases, in order, up to the first that uses up its processor time.
 
     Cases with an output share one sandbox, to start which takes longer than most tests. What a program does there to the
@@ -95,31 +122,21 @@ def run_cases(
         sandbox: Where.
         executable: The program.
         cases: The test cases.
-        seconds: Processor time for each.
-        megabytes: Memory for each.
-        output_megabytes: What each may write.
+        budget: What each may use.
 
     Returns:
         A run for each case, or for the first ones.
 
     Raises:
         RuntimeError: If the sandbox lacks ``tar`` or room.
-        TestsInterrupted: If the deadline of all came with processor time left: ``4 * seconds + 1`` seconds, and a quarter of
-            ``seconds`` for each case.
+        TestsInterrupted: If a deadline came with processor time left.
     """
-    limits = Limits(
-        wall_seconds=4 * seconds + 1 + 0.25 * seconds * len(cases),
-        cpu_seconds=seconds + 1,
-        memory_megabytes=megabytes,
-        file_megabytes=max(output_megabytes, math.ceil(len(executable) / 2**20)),
-        tmpfs_megabytes=64 + 4 * output_megabytes,
-        output_bytes=8 * output_megabytes << 20,
-    )
+    seconds = budget.seconds
 
     def run(script: str, count: int, stdin: bytes, files: Mapping[str, bytes]) -> Execution:
         command = ["/bin/sh", "-c", script, "sh", str(seconds), str(count)]
         files = {"program": executable, **files}
-        return sandbox.run(command, stdin=stdin, files=files, environment=_ENVIRONMENT, limits=limits)
+        return sandbox.run(command, stdin=stdin, files=files, environment=_ENVIRONMENT, limits=budget.limits(executable, count))
 
     if all(case.output is not None for case in cases):
         execution = run(_ALL, len(cases), b"", {"inputs": _archive(cases)})

@@ -1,7 +1,8 @@
 """Reads what g++ and the linker say, and turns it into findings: spans of characters of the answer.
 
 g++'s JSON names a place by line and byte column; where an error lies in a header, only the plain text tells which line of the
-answer led there (:func:`read_origins`). The linker has no JSON at all: its symbols are looked up in the program.
+answer led there (:func:`read_origins`). What comes behind the compiler has no JSON at all, see
+:mod:`~lit_symbolic.verifiers.cpp_linker`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ SYNTAX = "syntax"
 """The program cannot be read from here on."""
 SEMANTIC = "semantic"
 """It can be read, but a name, a type or a call is wrong."""
-LINKER = "linker"
-"""A name that is declared and used, but defined nowhere."""
 
 SOURCE_NAME = "answer.cpp"
 MAX_MESSAGE_CHARACTERS = 300
@@ -36,7 +35,6 @@ _QUOTED = re.compile(
     r"^'(?:[\w:]*::)?(~?\w+)(?:\(.*\))?' (?:was not declared|has not been declared|does not name a type|is not a|in )"
 )
 _OPERANDS = re.compile(r"^(invalid operands|no match for 'operator|invalid types|ambiguous overload for 'operator)")
-_UNDEFINED = re.compile(r"undefined reference to [`'‘](.+?)['’]\s*$", re.MULTILINE)
 _PLACE = rf"{re.escape(SOURCE_NAME)}:(\d+)(?::(\d+))?"
 _ORIGIN = re.compile(rf"^(?:In file included from|\s+from) {_PLACE}|^{_PLACE}:?\s+(?:required|recursively|in 'constexpr')")
 _ERROR = re.compile(r"^(\S.*?):(\d+):(?:\d+:)? (?:fatal )?error: ")
@@ -199,7 +197,7 @@ def compiler_findings(
         kind = SYNTAX if _SYNTAX.match(error.message) else SEMANTIC
         message = _message(error)
         if program.renumbers_lines:
-            findings.append(Finding(0, last - first, kind, f"{_in_one_line(error.message)} (somewhere: #line hides the place)"))
+            findings.append(Finding(0, last - first, kind, f"{in_one_line(error.message)} (somewhere: #line hides the place)"))
             continue
         span = _place(error, origins.get((error.file, error.line)), program, pointing)
         if fault is not None and (span is None or span[1] > unsure):
@@ -291,58 +289,10 @@ def _message(error: Diagnostic) -> str:
     """The compiler's words; of a file that is neither ours nor a system header nothing is repeated."""
     if error.file not in ("", SOURCE_NAME) and not error.file.startswith(("/usr/include/", "/usr/lib/")):
         return "an included file is not C++"
-    return _in_one_line(error.message)
+    return in_one_line(error.message)
 
 
-def _in_one_line(message: str) -> str:
+def in_one_line(message: str) -> str:
+    """A message cut to a length that a person reads."""
     words = " ".join(message.split())
     return words if len(words) <= MAX_MESSAGE_CHARACTERS else words[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-
-
-def linker_findings(output: str, program: Program, forbidden: frozenset[str] = frozenset()) -> list[Finding]:
-    """Findings for symbols that are defined nowhere, each at its uses, else at its declaration, else at the answer's end.
-
-    Args:
-        output: The linker's text.
-        program: What was linked.
-        forbidden: Functions that exist, but that the answer may not call.
-    """
-    first, last = program.answer_span
-    findings: list[Finding] = []
-    for symbol in dict.fromkeys(_UNDEFINED.findall(output)):
-        name = _identifier(symbol)
-        message = f"{symbol[:MAX_MESSAGE_CHARACTERS]} is declared and used, but not defined"
-        if name in forbidden:
-            message = f"{name}() would end the tests before they are over"
-        elif name == "main":
-            message = "the program has no main function"
-        for start, end in _uses(name, program) or [(last, last)]:
-            findings.append(Finding(start - first, end - first, LINKER, message))
-    return sorted(set(findings))
-
-
-def _identifier(symbol: str) -> str:
-    """The last name of a demangled symbol: ``area`` of ``Shape::area(int) const``, ``Shape`` of ``vtable for Shape``."""
-    symbol = symbol.removeprefix("__wrap_")
-    symbol = symbol.rpartition(" for ")[2]
-    name = re.sub(r"(\[abi:\w+\]|\(.*|<.*)", "", symbol.replace("operator", " operator "))
-    words = re.findall(r"~?\w+", name)
-    return words[-1] if words else symbol
-
-
-def _uses(name: str, program: Program) -> list[Span]:
-    """Where the answer uses a name; where it declares it, if it does not use it."""
-    first, last = program.answer_span
-    text = program.text
-    uses: list[Span] = []
-    declarations: list[Span] = []
-    tokens = program.tokens
-    for index, (start, end, kind) in enumerate(tokens):
-        if kind == "word" and text[start:end] == name and first <= start and end <= last:
-            before = tokens[index - 1] if index else None
-            word = text[before.start : before.end] if before else ""
-            declared = before is not None and (
-                (before.kind == "word" and word not in ("return", "else", "do", "throw")) or word in ("*", "&", "~")
-            )
-            (declarations if declared else uses).append((start, end))
-    return uses or declarations[:1]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-BUILD_SECONDS = 120
+BUILD_SECONDS = 900
 INSTALL = "Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Arch: pacman -S gcc"
 
 

@@ -1,5 +1,6 @@
 """The whole way of a C++ answer: g++ and the program in the sandbox."""
 
+import doctest
 import os
 import pickle
 import random
@@ -32,7 +33,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g
 needs_sandbox = pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces")
 runs_programs = [needs_compiler, needs_sandbox]
 
-VERIFIER = CppVerifier()
+VERIFIER = CppVerifier(patience=100)  # a machine may be busy
 LIGHT = replace(VERIFIER, headers=("cstdio",), standard="gnu++11")
 """A header that is built and read in no time, for programs that need no more."""
 TESTS = [{"input": "4", "output": "8"}, {"input": "1", "output": "2", "hidden": True}]
@@ -195,24 +196,27 @@ class TestHostileAnswers:
     def test_a_bomb_is_rejected_or_an_error_within_bounded_time(self, light, bomb):
         began = time.monotonic()
         certificate = replace(light, compile_seconds=1.0).verify(Problem("cpp", "", "", {}), f"{bomb}\n{ANSWER}")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 1.5 * light.patience
         assert certificate.is_evidence
         assert not certificate.correct
         assert certificate.findings
 
     def test_a_program_that_never_ends_fails_and_one_that_sleeps_is_no_evidence(self, light):
-        quick = replace(light, run_seconds=1)
-        endless = quick.verify(DOUBLE, broken("int n;", "int n; for (volatile int i = 0;; i = 1);"))
+        endless = replace(light, run_seconds=1).verify(DOUBLE, broken("int n;", "int n; for (volatile int i = 0;; i = 1);"))
         assert endless.status is Status.OK
         assert "too much processor time" in endless.findings[0].message
         assert endless.measures["tests_passed"] == 0.0
-        asleep = quick.verify(
-            DOUBLE,
-            broken(
-                "int n;", 'int n; __builtin_printf("x"); struct { long s, n; } t = {99, 0}; extern int nanosleep(...);', ANSWER
-            ),
-        )
-        assert not asleep.correct
+        asleep = broken("int n;", "int n; sleep(1000);", "#include <unistd.h>\n" + ANSWER)
+        certificate = replace(light, compile_seconds=100, run_seconds=1, patience=1).verify(DOUBLE, asleep)
+        assert (certificate.status, certificate.findings) == (Status.TIMEOUT, ())
+
+    def test_what_the_assembler_and_the_linker_refuse_is_found(self, light):
+        assembly = broken("int n;", 'int n; asm("nonsense");')
+        assert [text for text, _ in underlined(light.verify(DOUBLE, assembly), assembly)] == ["asm"]
+        huge = broken("int n;", "int n; huge[n] = after[n] = 1;", "char huge[3000000000], after[3000000000];\n" + ANSWER)
+        certificate = light.verify(DOUBLE, huge)
+        assert certificate.is_evidence
+        assert not certificate.correct
 
     def test_text_of_any_kind_has_a_certificate(self, light):
         for text in ("", "\0", "\ud800", "x" * 1_000_000, "é" * 100, "\\", "#", '"', "#include __FILE__"):
@@ -221,7 +225,7 @@ class TestHostileAnswers:
             assert all(0 <= f.start <= f.end <= len(text) for f in certificate.findings)
         assert light.verify(DOUBLE, "x" * 1_000_000).status is Status.REJECTED
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(cut=st.integers(0, len(ANSWER)), noise=st.text(max_size=8), keep=st.integers(0, 20))
     def test_damaged_programs_have_findings_inside(self, light, cut, noise, keep):
         text = ANSWER[:cut] + noise + ANSWER[cut + keep :]
@@ -290,6 +294,17 @@ def test_a_missing_compiler_is_named_with_what_to_install():
 def test_a_compiler_that_is_no_compiler_is_refused():
     with pytest.raises(CompilerUnavailable, match="no g\\+\\+"):
         toolchain("true")
+
+
+@needs_compiler
+@needs_sandbox
+def test_the_example_of_the_documentation_runs():
+    text = CppVerifier.__doc__.replace("  # doctest: +SKIP", "").replace(
+        "CppVerifier()", f"CppVerifier(patience={VERIFIER.patience})"
+    )
+    example = doctest.DocTestParser().get_doctest(text, {"Problem": Problem, "CppVerifier": CppVerifier}, "CppVerifier", None, 0)
+    assert len(example.examples) == 5
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 class TestRealPrograms:

@@ -5,7 +5,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lit_symbolic.verifiers.cpp_braces import brace_fault, unclosed_bracket
@@ -13,10 +13,10 @@ from lit_symbolic.verifiers.cpp_cases import cases_of, same_output
 from lit_symbolic.verifiers.cpp_diagnostics import (
     Pointing,
     compiler_findings,
-    linker_findings,
     read_diagnostics,
     read_origins,
 )
+from lit_symbolic.verifiers.cpp_linker import assembler_findings, linker_findings
 from lit_symbolic.verifiers.cpp_program import Program, fenced_code, tokenize
 
 texts = st.text(st.sampled_from("ab1{}()[]\"'\\/*#R\n\t é→𝄞\ud800\0;<>%:"), max_size=60)
@@ -40,6 +40,7 @@ def found(program, *entries, origins=None, **pointing):
 # --- places ---
 
 
+@settings(deadline=None)
 @given(prefix=texts, answer=texts, suffix=texts)
 @example(prefix="", answer="\tx = “é”; 𝄞", suffix="")
 def test_lines_and_byte_columns_lead_back_to_every_character(prefix, answer, suffix):
@@ -58,6 +59,7 @@ def test_a_place_behind_a_line_is_its_end_and_a_line_that_is_not_there_has_no_pl
     assert [program.offset(0, 1), program.offset(3, 1)] == [None, None]
 
 
+@settings(deadline=None)
 @given(texts)
 def test_tokens_are_in_order_and_leave_out_only_blanks_and_comments(text):
     tokens = tokenize(text)
@@ -217,6 +219,7 @@ def test_json_that_was_cut_gives_the_errors_before_the_cut_and_text_beside_it_is
     assert len(read_diagnostics(output, program, max_errors=1)[0]) == 1
 
 
+@settings(deadline=None)
 @given(answer=texts, message=st.text(max_size=20), line=st.integers(-1, 6), column=st.integers(-1, 70), width=st.integers(0, 9))
 def test_findings_lie_in_the_answer_wherever_the_compiler_points(answer, message, line, column, width):
     program = Program("int f() {\n", answer, "int main() {}")
@@ -238,6 +241,22 @@ def test_an_undefined_symbol_is_found_at_its_uses_else_its_declaration_else_the_
     assert spans("vtable for Shape") == [f"Shape@{answer.index('Shape')}"]
     assert spans("Shape::draw()") == [f"draw@{answer.index('draw')}"]
     assert spans("elsewhere(std::vector<int>)") == [f"@{len(answer)}"]
+
+
+def test_what_the_assembler_refuses_is_found_at_the_asm_and_what_says_nothing_of_the_place_over_all():
+    program = Program("", 'int main() {\n  asm("x");\n  asm("y");\n}', "")
+
+    def starts(output):
+        return [(f.start, f.message) for f in assembler_findings(f"answer.cpp: Assembler messages:\n{output}", program)]
+
+    places = [program.answer.index("asm"), program.answer.rindex("asm")]
+    assert starts("answer.cpp:3: Error: no such instruction: `y'") == [(places[1], "no such instruction: `y'")]
+    assert starts("{standard input}:17: Error: bad") == [(place, "bad") for place in places]
+    output = "x.o: in function `main':\nx.cpp:(.text+0x3): relocation truncated to fit: R_X86_64_PC32 against symbol `main' defined in .bss\n"
+    assert [program.answer[f.start : f.end] for f in assembler_findings(output, program)] == ["main"]
+    (whole,) = assembler_findings("/usr/bin/ld: it broke\ncollect2: error: ld returned 1 exit status", program)
+    assert (whole.start, whole.end) == program.answer_span
+    assert assembler_findings("sh: g++: not found", program) == []
 
 
 # --- test cases ---
