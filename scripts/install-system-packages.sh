@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what pip cannot: the compiler and the sandbox that the verifiers use, and the browser of the report's test.
+# Installs what pip cannot: the compiler and the sandbox that the verifiers use, and Chromium with its driver.
 # Does nothing where all of it is there. Debian and Ubuntu; elsewhere it says what to install.
 set -euo pipefail
 
