@@ -272,7 +272,8 @@ class VerifierPool(AnswerPool):
         ImportError: If ``cache_directory`` is given and ``diskcache`` is not installed.
 
     Example:
-        >>>         >>> @dataclass(frozen=True)
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
         ... class Even:
         ...     def verify(self, problem: Problem, text: str) -> Certificate:
         ...         return Certificate(True, 1.0) if int(text) % 2 == 0 else Certificate(False, 0.0)
