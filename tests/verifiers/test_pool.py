@@ -193,7 +193,7 @@ def test_workers_that_do_not_start_are_an_error_and_not_a_certificate(monkeypatc
 @pytest.mark.parametrize("process_group", [None, 0])
 def test_children_of_a_verifier_die_with_its_worker(fault: str, process_group: int | None, tmp_path: Path) -> None:
     problem = Problem("test", "0", "?", {"fault": fault, "process_group": process_group})
-    with uncached(workers=1, deadline_seconds=0.4) as pool:
+    with uncached(workers=1, deadline_seconds=3.0) as pool:
         assert not pool.submit(Parent(), problem, str(tmp_path / "pid")).result().is_evidence
         assert eventually(lambda: not alive(int((tmp_path / "pid").read_text())))
 
