@@ -11,12 +11,14 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 BUILD_SECONDS = 900
 INSTALL = "Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Arch: pacman -S gcc"
@@ -111,10 +113,7 @@ def _build(tool: Toolchain, flags: Sequence[str], headers: Sequence[str], folder
         source = partial / "prelude.h"
         source.write_text("".join(f"#include <{header}>\n" for header in headers))
         command = [tool.path, *flags, "-w", "-x", "c++-header", str(source), "-o", f"{source}.gch"]
-        try:
-            built = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise CompilerUnavailable(f"the shared header was not compiled within {BUILD_SECONDS} s: {command}") from error
+        built = _run_whole(command)
         if built.returncode != 0:
             words = built.stderr.strip()[-1000:]
             raise CompilerUnavailable(f"the shared header <{'>, <'.join(headers)}> does not compile: {words}")
@@ -124,6 +123,20 @@ def _build(tool: Toolchain, flags: Sequence[str], headers: Sequence[str], folder
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _run_whole(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run the compiler; what it starts ends with it, also when it is out of time: a process group, in this session."""
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, process_group=0, **options) as process:
+        try:
+            _, words = process.communicate(timeout=BUILD_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise CompilerUnavailable(f"the shared header was not compiled within {BUILD_SECONDS} s: {command}") from error
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, "", words)
 
 
 def default_cache_dir() -> Path:

@@ -192,6 +192,7 @@ class TestHostileAnswers:
             "#define A(x) x x x x x x x x x x\nint z = 0 A(A(A(A(A(A(A(A(+1))))))));",
             "(" * 30_000,
         ],
+        ids=["templates", "macros", "parentheses"],
     )
     def test_a_bomb_is_rejected_or_an_error_within_bounded_time(self, light, bomb):
         began = time.monotonic()
@@ -267,6 +268,20 @@ class TestSharedHeader:
         folder.with_name(f"{folder.name}.1.partial").mkdir()
         subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
         assert sorted(path.name for path in (tmp_path / "c").iterdir()) == sorted([folder.name, f"{folder.name}.lock"])
+
+    def test_a_compiler_that_takes_too_long_is_ended_with_what_it_started(self, tmp_path, monkeypatch):
+        slow = tmp_path / "bin" / "g++"
+        slow.parent.mkdir()
+        hangs = f'case "$*" in *c++-header*) sleep 1000 & echo $! > {tmp_path}/pid; wait;; esac'
+        slow.write_text(f'#!/bin/sh\n{hangs}\nexec {shutil.which("g++")} "$@"\n')
+        slow.chmod(0o755)
+        toolchain(str(slow))
+        monkeypatch.setattr("lit_symbolic.verifiers.cpp_prelude.BUILD_SECONDS", 5)
+        with pytest.raises(CompilerUnavailable, match="within 5 s"):
+            prelude(str(slow), (), ("cstdio",), str(tmp_path / "c"))
+        started = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+        assert not started.exists() or started.read_text().rpartition(")")[2].split()[0] == "Z"
+        assert [path.suffix for path in (tmp_path / "c").iterdir()] == [".lock"]
 
     @needs_sandbox
     def test_programs_cannot_write_it(self, light):
