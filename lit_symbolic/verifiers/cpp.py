@@ -139,6 +139,8 @@ class CppVerifier:
         program = Program(str(problem.facts.get("prefix", "")), text[start:end], str(problem.facts.get("suffix", "")))
         compiled = self._compile(program, cases)
         if compiled.returncode == 0 and compiled.outcome is Outcome.EXITED and not compiled.truncated:
+            if not cases:
+                return Certificate(True, 1.0, measures=_measures(cases, compiled=True), evidence="compiles")
             return self._test(problem, compiled.stdout, cases, text)
         if isinstance(failed := self._why_not_compiled(program, compiled, cases, text), Certificate):
             return failed
@@ -244,8 +246,7 @@ class CppVerifier:
                 failures[index] = why
         measures = _measures(cases, compiled=True, failures=failures)
         if not failures:
-            evidence = f"compiles and passes {len(cases)} tests" if cases else "compiles"
-            return Certificate(True, 1.0, measures=measures, evidence=evidence)
+            return Certificate(True, 1.0, measures=measures, evidence=f"compiles and passes {len(cases)} tests")
         told = report(cases, failures)
         finding = Finding(0, len(text), GOAL, f"{len(failures)} of {len(cases)} tests failed; {told.partition(chr(10))[0]}")
         return Certificate(False, measures["tests_fraction"], (finding,), measures, evidence=told)

@@ -95,7 +95,9 @@ class TestCorrectAndWrong:
 
     def test_without_tests_an_answer_is_correct_if_it_compiles(self, light):
         problem = Problem("cpp", "", "", {})
-        assert light.verify(problem, "int f(int);\nint g() { return f(1); }").correct
+        certificate = light.verify(problem, "int f(int);\nint g() { return f(1); }")
+        assert certificate.correct
+        assert certificate.measures["tests_fraction"] == certificate.measures["compiled"] == 1.0
         assert not light.verify(problem, "int g() { return f(1); }").correct
 
     @pytest.mark.parametrize(
