@@ -160,27 +160,36 @@ def number(attack: Attack) -> int:
     return [known.name for known in CPP_ATTACKS].index(attack.name)
 
 
-def left_behind(token: str) -> list[str]:
-    """Processes of attacks: those that carry the token, and all that the sandbox's servers still have."""
-    parents, commands = {}, {}
+def processes() -> dict[int, tuple[int, str]]:
+    """All of this machine: their parents and command lines."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            commands[int(folder.name)] = (folder / "cmdline").read_text()
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            found[int(folder.name)] = int(parent), (folder / "cmdline").read_text()
+    return found
+
+
+def left_behind(token: str) -> list[int]:
+    """Processes of attacks that carry the token."""
+    return [pid for pid, (_, command) in processes().items() if token in command and "victim" not in command]
+
+
+def runners() -> list[int]:
+    """Processes that the sandbox's servers forked for executions, and that are still there."""
     servers = {running._process.pid for running in server._servers.values()}
-    places = {pid for pid, parent in parents.items() if parent in servers}
-    return [
-        f"{pid} {command}"
-        for pid, command in commands.items()
-        if (token in command and "victim" not in command) or parents[pid] in places
-    ]
+    everything = processes()
+    places = {pid for pid, (parent, _) in everything.items() if parent in servers}
+    return [pid for pid, (parent, _) in everything.items() if parent in places]
 
 
-def assert_nothing_left(targets: Targets) -> None:
+def assert_nothing_left(targets: Targets, waiting: int = 0) -> None:
+    """No process, file or change; but ``waiting`` commands may have been prestarted for the next answer."""
     end = time.monotonic() + 10.0
-    while left_behind(targets.token) and time.monotonic() < end:
+    while (left_behind(targets.token) or len(runners()) > waiting) and time.monotonic() < end:
         time.sleep(0.02)
     assert not left_behind(targets.token)
+    assert len(runners()) <= waiting
     assert targets.victim.poll() is None
     assert sorted(path.name for path in targets.open_folder.iterdir()) == ["file"]
     assert not Path(f"/dev/shm/{targets.token}").exists()

@@ -53,6 +53,6 @@ def test_a_daemon_outlives_its_parent_only_outside(bare: bool, targets: Targets)
             path.chmod(0o755)
             subprocess.run([path, str(number(attack)), targets.token], stdout=subprocess.DEVNULL, check=True)
         left = left_behind(targets.token)
-        for line in left:
-            os.kill(int(line.split()[0]), 9)
+        for pid in left:
+            os.kill(pid, 9)
         assert left
