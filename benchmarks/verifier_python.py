@@ -370,7 +370,7 @@ INJECTIONS: dict[str, Injection] = {
     "division by zero": division_by_zero,
     "type error": type_error,
     "deleted return": missing_return,
-    "wrong operator": wrong_operator,
+    "(wrong operator)": wrong_operator,  # in parentheses: the wrong result shows, not its place
 }
 
 
