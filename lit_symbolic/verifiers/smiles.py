@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from rdkit import Chem
 
@@ -289,9 +288,3 @@ def _letters_end(text: str, start: int, end: int) -> int:
     while start < end and text[start].isalpha():
         start += 1
     return start
-
-
-@lru_cache(maxsize=1)
-def smiles_alphabet() -> tuple[str, ...]:
-    """Tokens that random SMILES can be made of: for tests and for injecting faults."""
-    return (*_AROMATIC[:6], "B", "C", "N", "O", "P", "S", "F", "Cl", "Br", "I", "*", *"-=#:$~/\\()[].%0123456789+@H", "->", "<-")
