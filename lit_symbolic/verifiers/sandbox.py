@@ -30,146 +30,33 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
+import platform
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Literal
 
-from lit_symbolic.verifiers.confinement import landlock, seccomp, syscalls
-from lit_symbolic.verifiers.confinement.launch import Ending, Launch, NotConfined, Vanished
+from lit_symbolic.verifiers.confinement import syscalls
+from lit_symbolic.verifiers.confinement.execution import Execution, Limits, Outcome, outcome_of, resource_limits
+from lit_symbolic.verifiers.confinement.launch import Launch, NotConfined, Vanished
+from lit_symbolic.verifiers.confinement.layers import NAMESPACES, Layer, Layers, find_layers
 from lit_symbolic.verifiers.confinement.root import Root
 from lit_symbolic.verifiers.confinement.runner import Request
 from lit_symbolic.verifiers.confinement.server import Place
 from lit_symbolic.verifiers.confinement.view import TEMPORARY, WORK, minimal_view
 from lit_symbolic.verifiers.workspace import PREFIX, remove_folder
 
+__all__ = ["Execution", "Layer", "Layers", "Limits", "Outcome", "Prepared", "Sandbox", "SandboxUnavailable"]
+
 _LOGGER = logging.getLogger(__name__)
-
-
-class Outcome(StrEnum):
-    """How an execution ended."""
-
-    EXITED = "exited"
-    """By itself, with a return code."""
-    SIGNALED = "signaled"
-    """By a signal, its own or one for a limit of file size."""
-    TIMEOUT = "timeout"
-    """Its wall time or its processor time was used up; :attr:`Execution.cpu_seconds` tells which."""
-    OUTPUT_LIMIT = "output_limit"
-    """It wrote more than is read."""
-    MEMORY_LIMIT = "memory_limit"
-    """It failed, and its last words on standard error are those of a program that gets no memory. Others end as they like."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one execution may use.
-
-    Args:
-        wall_seconds: From when the command is executed, or a prestarted one is given its input.
-        cpu_seconds: Processor time of each process.
-        memory_megabytes: Address space of each process.
-        processes: Processes and threads at a time.
-        file_megabytes: Size of a single file.
-        tmpfs_megabytes: Size of the private tmpfs.
-        open_files: Descriptors of each process.
-        output_bytes: Read of each of standard output and standard error.
-        inodes: Files, folders and links in the private tmpfs.
-    """
-
-    wall_seconds: float = 10.0
-    cpu_seconds: int = 5
-    memory_megabytes: int = 512
-    processes: int = 16
-    file_megabytes: int = 16
-    tmpfs_megabytes: int = 64
-    open_files: int = 64
-    output_bytes: int = 65_536
-    inodes: int = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """What became of one command.
-
-    Args:
-        outcome: How it ended.
-        returncode: As of a shell's command; negative for the signal that ended it; 127 if it could not be executed.
-        stdout: What it wrote there, up to the limit.
-        stderr: The same, of standard error.
-        truncated: Whether it wrote more.
-        wall_seconds: From when it ran until nothing of it was left.
-        cpu_seconds: Processor time of the command and of those of its children that it waited for.
-    """
-
-    outcome: Outcome
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-    truncated: bool
-    wall_seconds: float
-    cpu_seconds: float
-
-
-class Layer(StrEnum):
-    """One of the walls. Each holds by itself."""
-
-    USER_NAMESPACE = "user namespace"
-    MOUNT_NAMESPACE = "mount namespace"
-    PID_NAMESPACE = "pid namespace"
-    NETWORK_NAMESPACE = "network namespace"
-    IPC_NAMESPACE = "ipc namespace"
-    UTS_NAMESPACE = "uts namespace"
-    CGROUP_NAMESPACE = "cgroup namespace"
-    TMPFS = "private tmpfs"
-    LANDLOCK = "landlock"
-    SECCOMP = "seccomp"
-    RLIMITS = "resource limits"
-
-
-_NAMESPACES = {
-    Layer.USER_NAMESPACE: syscalls.CLONE_NEWUSER,
-    Layer.MOUNT_NAMESPACE: syscalls.CLONE_NEWNS,
-    Layer.PID_NAMESPACE: syscalls.CLONE_NEWPID,
-    Layer.NETWORK_NAMESPACE: syscalls.CLONE_NEWNET,
-    Layer.IPC_NAMESPACE: syscalls.CLONE_NEWIPC,
-    Layer.UTS_NAMESPACE: syscalls.CLONE_NEWUTS,
-    Layer.CGROUP_NAMESPACE: syscalls.CLONE_NEWCGROUP,
-}
-_OF_BUBBLEWRAP = {Layer.USER_NAMESPACE, Layer.MOUNT_NAMESPACE, Layer.PID_NAMESPACE}
-"""Without one of these it cannot serve."""
+_USUAL = Limits()
 
 
 class SandboxUnavailable(RuntimeError):
     """The sandbox is required and cannot be had here; the message says what is missing and what to do."""
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Which layers are active, by what means the namespaces are made, and why other layers are missing.
-
-    Example:
-        >>> print(Layers(frozenset({Layer.LANDLOCK, Layer.SECCOMP}), "", {Layer.TMPFS: "no mount namespace"}))
-        active: landlock, seccomp
-        missing: private tmpfs (no mount namespace)
-    """
-
-    active: frozenset[Layer]
-    means: str
-    missing: Mapping[Layer, str] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        active = ", ".join(layer for layer in Layer if layer in self.active) or "none"
-        lines = [f"active: {active}" + (f"; namespaces by {self.means}" if self.means else "")]
-        by_reason: dict[str, list[Layer]] = {}
-        for layer, reason in self.missing.items():
-            by_reason.setdefault(reason, []).append(layer)
-        lines += [f"missing: {', '.join(layers)} ({reason})" for reason, layers in by_reason.items()]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -201,7 +88,7 @@ class Sandbox:
         readable: Sequence[str] = (),
         writable_dir: str | None = None,
         environment: Mapping[str, str] = {},
-        limits: Limits = Limits(),
+        limits: Limits = _USUAL,
     ) -> Execution:
         """Execute a command and return when nothing of it is left. Any thread may call it.
 
@@ -210,6 +97,8 @@ class Sandbox:
             stdin: Its standard input.
             files: By their names, written executable into the private working directory ``/work``.
             readable: Paths of the host that are seen beside the system's programs and libraries, at the same place, read-only.
+                Where root asks, who executes as nobody, they are readable as if nobody owned them; on a file system without
+                such mounts (an overlay, a network) they must be readable by all.
             writable_dir: Directory of the host that is seen as ``/work`` instead of a private tmpfs, for the output of a
                 compiler. Programs leave no links, pipes and sockets in it, else anything: read it without trust.
             environment: Beside ``PATH``, ``HOME``, ``TMPDIR`` and ``LANG``; nothing is inherited.
@@ -233,7 +122,7 @@ class Sandbox:
         readable: Sequence[str] = (),
         writable_dir: str | None = None,
         environment: Mapping[str, str] = {},
-        limits: Limits = Limits(),
+        limits: Limits = _USUAL,
     ) -> Prepared:
         """Start a command now, in its sandbox; it is given its standard input later, once, and then thrown away.
 
@@ -252,7 +141,20 @@ class Sandbox:
         layers = self.layers()
         if self.mode == "required" and layers.missing:
             raise SandboxUnavailable(_advice(layers))
-        view = minimal_view(tuple(readable))
+        return self._start(layers, argv, modules, files, readable, writable_dir, environment, limits)
+
+    def _start(
+        self,
+        layers: Layers,
+        argv: Sequence[str] | None,
+        modules: Sequence[str] = (),
+        files: Mapping[str, bytes] = {},
+        readable: Sequence[str] = (),
+        writable_dir: str | None = None,
+        environment: Mapping[str, str] = {},
+        limits: Limits = _USUAL,
+    ) -> Prepared:
+        view = minimal_view(readable)
         if writable_dir is not None:
             if not os.path.isdir(writable_dir):
                 raise ValueError(f"writable_dir is a directory that exists, got {writable_dir!r}")
@@ -261,7 +163,7 @@ class Sandbox:
         own = tempfile.mkdtemp(prefix=f"{PREFIX}run-") if writable_dir is None and Layer.TMPFS not in layers.active else None
         directory = writable_dir or own
         directory = directory and os.path.realpath(directory)
-        namespaces = sum(flag for layer, flag in _NAMESPACES.items() if layer in layers.active)
+        namespaces = sum(flag for layer, flag in NAMESPACES.items() if layer in layers.active)
         root = None
         if namespaces & syscalls.CLONE_NEWNS:
             root = Root(view, directory, shutil.which("bwrap") if layers.means == "bubblewrap" else None)
@@ -283,19 +185,36 @@ class Sandbox:
             tmpfs=(limits.tmpfs_megabytes << 20, limits.inodes) if Layer.TMPFS in layers.active else None,
             landlock=Layer.LANDLOCK in layers.active,
             seccomp=Layer.SECCOMP in layers.active,
-            limits=_resource_limits(limits) if Layer.RLIMITS in layers.active else (),
+            limits=resource_limits(limits) if Layer.RLIMITS in layers.active else (),
         )
         return Prepared(Place(namespaces, root, gives_up_root), request, tuple(modules), limits, own)
 
     def layers(self) -> Layers:
         """Which layers are active here, found out by executing ``true`` once in this process's life."""
-        if self not in _FOUND:
-            _FOUND[self] = found = _find_layers(self)
-            if self.mode == "required" or not found.missing:
-                _LOGGER.info("sandbox: %s", found)
-            else:
+        found = _FOUND.get(self)
+        if found is None:
+            if sys.platform != "linux" or syscalls.MACHINE not in syscalls.SYS_CLONE:
+                raise SandboxUnavailable(
+                    f"programs are executed on Linux only, on x86_64 and aarch64, not on {platform.platform()}"
+                )
+            found = find_layers(self.mode == "off", self.means, self.without, self._what_fails)
+            if found.missing and self.mode == "required":
+                return found  # to be tried again: something may be installed meanwhile
+            _FOUND[self] = found
+            if found.missing:
                 warnings.warn(f"the sandbox is {self.mode}, layers are missing\n{found}", stacklevel=3)
-        return _FOUND[self]
+            else:
+                _LOGGER.info("sandbox: %s", found)
+        return found
+
+    def _what_fails(self, layers: Layers) -> str:
+        """Execute a command with these layers; empty if it works."""
+        try:
+            with self._start(layers, ["true"]) as prepared:
+                prepared.run(b"")
+        except SandboxUnavailable as error:
+            return str(error)
+        return ""
 
 
 class Prepared:
@@ -343,7 +262,7 @@ class Prepared:
             launch.close()
             self.close()
         return Execution(
-            outcome=_outcome(ending, self._limits),
+            outcome=outcome_of(ending, self._limits),
             returncode=ending.returncode,
             stdout=ending.stdout,
             stderr=ending.stderr,
@@ -386,76 +305,7 @@ def _check(argv: Sequence[str] | None, modules: Sequence[str], files: Mapping[st
         raise ValueError(f"{size} bytes of files do not fit into a tmpfs of {limits.tmpfs_megabytes} megabytes")
 
 
-def _resource_limits(limits: Limits) -> tuple[tuple[int, int, int], ...]:
-    bounds = {
-        resource.RLIMIT_AS: limits.memory_megabytes << 20,
-        resource.RLIMIT_FSIZE: limits.file_megabytes << 20,
-        resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_NPROC: limits.processes,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-    }
-    # The signal at the soft limit can be ignored, the one at the hard limit not.
-    return ((resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1), *((kind, n, n) for kind, n in bounds.items()))
-
-
-_NO_MEMORY = (b"std::bad_alloc", b"MemoryError", b"out of memory", b"virtual memory exhausted", b"Cannot allocate memory")
-_SIGXCPU, _SIGKILL = 24, 9
-
-
-def _outcome(ending: Ending, limits: Limits) -> Outcome:
-    if ending.truncated:
-        return Outcome.OUTPUT_LIMIT
-    used_up = ending.returncode == -_SIGKILL and ending.cpu_seconds >= limits.cpu_seconds
-    if ending.stopped or ending.returncode == -_SIGXCPU or used_up:
-        return Outcome.TIMEOUT
-    if ending.returncode != 0 and any(words in ending.stderr[-4_096:] for words in _NO_MEMORY):
-        return Outcome.MEMORY_LIMIT
-    return Outcome.SIGNALED if ending.returncode < 0 else Outcome.EXITED
-
-
 _FOUND: dict[Sandbox, Layers] = {}
-
-
-def _find_layers(sandbox: Sandbox) -> Layers:
-    if sandbox.mode == "off":
-        reason = "the sandbox is off"
-        return Layers(frozenset({Layer.RLIMITS}), "", {layer: reason for layer in Layer if layer is not Layer.RLIMITS})
-    missing: dict[Layer, str] = {}
-    try:
-        landlock.abi()
-    except OSError as error:
-        missing[Layer.LANDLOCK] = f"the kernel has none or it is switched off: {error.strerror}"
-    if syscalls.MACHINE not in seccomp.AUDIT_ARCH:
-        missing[Layer.SECCOMP] = f"no filter is written for {syscalls.MACHINE}"
-    wanted = frozenset(layer for layer in Layer if layer not in sandbox.without and layer not in missing)
-    if Layer.MOUNT_NAMESPACE not in wanted:
-        wanted -= {Layer.TMPFS}
-    inside = wanted & {*_NAMESPACES, Layer.TMPFS}
-    if not inside:
-        return Layers(wanted, "", missing)
-
-    reasons = []
-    for means in ("bubblewrap", "kernel"):
-        if sandbox.means not in ("auto", means) or (means == "bubblewrap" and not inside >= _OF_BUBBLEWRAP):
-            continue
-        if means == "bubblewrap" and shutil.which("bwrap") is None:
-            reasons.append("bubblewrap is not installed")
-            continue
-        found = Layers(wanted, means, missing)
-        trial = Sandbox(sandbox.mode, means, sandbox.without)
-        _FOUND[trial] = Layers(wanted, means)
-        try:
-            trial.run(["true"])
-        except SandboxUnavailable as error:
-            reasons.append(f"{means}: {error}")
-        else:
-            return found
-        finally:
-            del _FOUND[trial]
-    missing |= dict.fromkeys(inside, "; ".join(reasons))
-    return Layers(wanted - inside, "", missing)
 
 
 def _advice(layers: Layers) -> str:

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sysconfig
 import tempfile
 import threading
 import time
@@ -17,22 +16,11 @@ import pytest
 
 from lit_symbolic.verifiers.confinement import server
 from lit_symbolic.verifiers.sandbox import Execution, Limits, Sandbox
-from lit_symbolic.verifiers.workspace import PREFIX
 from sandbox_attacks import ATTACKS, Attack, cpp_program
+from sandboxes import STDLIB
 
 PYTHON_ATTACKS = tuple(attack for attack in ATTACKS if not attack.cpp)
 CPP_ATTACKS = tuple(attack for attack in ATTACKS if attack.cpp)
-STDLIB = tuple({path for path in (sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED")) if os.path.isdir(path)})
-
-
-def available(sandbox: Sandbox) -> Sandbox:
-    """The sandbox, or a skip where a system package or a kernel's ability is missing."""
-    if sandbox.means == "bubblewrap" and shutil.which("bwrap") is None:
-        pytest.skip("needs bubblewrap")
-    missing = sandbox.layers().missing
-    if missing:
-        pytest.skip(f"needs a kernel that has all layers: {missing}")
-    return sandbox
 
 
 class Targets:
@@ -196,7 +184,3 @@ def assert_nothing_left(targets: Targets, waiting: int = 0) -> None:
     assert not Path(f"/dev/shm/{targets.token}").exists()
     for path in (targets.open_folder / "file", targets.readable / "file"):
         assert path.read_text() == f"{targets.token}\n"
-
-
-def own_folders() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}run-*")}

@@ -11,7 +11,8 @@ from lit_symbolic.verifiers.cpp import CppVerifier
 from lit_symbolic.verifiers.python_program import PythonProgramVerifier
 from lit_symbolic.verifiers.sandbox import Sandbox
 from sandbox_attacks import ATTACKS, BITES, CPP_HEADER, Attack
-from sandbox_targets import CPP_ATTACKS, PYTHON_ATTACKS, Targets, assert_nothing_left, available
+from sandbox_targets import CPP_ATTACKS, PYTHON_ATTACKS, Targets, assert_nothing_left
+from sandboxes import available
 
 ANSWER = "BITES"
 CPP = Problem("cpp", "attack", "", {"tests": [{"input": "", "output": ANSWER}]})

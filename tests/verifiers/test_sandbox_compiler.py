@@ -5,11 +5,13 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from lit_symbolic.verifiers.sandbox import Execution, Layer, Limits, Outcome, Sandbox
-from sandbox_targets import Targets, assert_nothing_left, available, own_folders
+from sandbox_targets import Targets, assert_nothing_left
+from sandboxes import available
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -94,12 +96,11 @@ def test_the_compiler_reads_all_where_the_walls_are_taken_away(way: str, targets
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_at_compile_time_ends_within_its_limits(bomb: str, targets: Targets) -> None:
-    folders = own_folders()
+def test_a_bomb_at_compile_time_ends_within_its_limits(bomb: str, targets: Targets, temporary_folder: Path) -> None:
     began = time.monotonic()
     execution = compile_and_run(BOMBS[bomb], targets, available(Sandbox()))
     assert time.monotonic() - began < 75.0
     assert execution.returncode != 0 or execution.outcome is not Outcome.EXITED
     assert execution.cpu_seconds < 6.0
     assert_nothing_left(targets)
-    assert own_folders() <= folders
+    assert not list(temporary_folder.iterdir())

@@ -10,7 +10,8 @@ import pytest
 
 from lit_symbolic.verifiers.sandbox import Layer, Sandbox
 from sandbox_attacks import ATTACKS, BITES, Attack
-from sandbox_targets import Targets, assert_nothing_left, available, own_folders
+from sandbox_targets import Targets, assert_nothing_left
+from sandboxes import available
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ BITING = [attack for attack in ATTACKS if attack.walls]
 
 
 @pytest.mark.parametrize("attack", BITING, ids=lambda attack: attack.name)
-def test_an_attack_bites_where_its_walls_are_taken_away(attack: Attack, targets: Targets) -> None:
+def test_an_attack_bites_where_its_walls_are_taken_away(attack: Attack, targets: Targets, temporary_folder: Path) -> None:
     assert attack.walls
     if attack.root_only and os.geteuid() != 0:
         pytest.skip("needs root: others could not do this anyway")
@@ -46,11 +47,10 @@ def test_an_attack_bites_where_its_walls_are_taken_away(attack: Attack, targets:
         pytest.skip("needs IPv6")
     if attack.name == "reading the project" and not Path(__file__).stat().st_mode & 0o004:
         pytest.skip("needs a project that others may read")
-    folders = own_folders()
     sandbox = available(Sandbox(without=attack.walls))
     assert not attack.walls & sandbox.layers().active
     execution = targets.attack(replace(attack, limits=replace(attack.limits, wall_seconds=30.0)), sandbox)
     assert BITES in execution.stdout, execution
     targets.reset()
     assert_nothing_left(targets)
-    assert own_folders() <= folders
+    assert not list(temporary_folder.iterdir())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 WORK, TEMPORARY = "/work", "/tmp"
 """Where an execution may write: one private tmpfs, seen at both; or a directory of the host, and the tmpfs at the second."""
@@ -22,15 +23,16 @@ class View:
         readable: Pairs of a path without links on the host, and where it is seen; a folder stands before what lies in it.
         links: Symbolic links: their place and where they point.
         extra: Those of ``readable`` that are not the system's.
+        identities: Device and inode of each of those: what was removed and made anew is not the same.
     """
 
     readable: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
     extra: tuple[tuple[str, str], ...] = ()
+    identities: tuple[tuple[int, int], ...] = ()
 
 
-@lru_cache(256)
-def minimal_view(extra: tuple[str, ...] = ()) -> View:
+def minimal_view(extra: Sequence[str] = ()) -> View:
     """The system's programs and libraries, and ``extra`` paths of the host.
 
     Raises:
@@ -42,12 +44,9 @@ def minimal_view(extra: tuple[str, ...] = ()) -> View:
         >>> any(seen.startswith("/etc/passwd") or seen == "/etc" for _, seen in minimal_view().readable)
         False
     """
-    system, links = [], []
-    for path in (*_SYSTEM, *_ETC):
-        if os.path.islink(path) and path in _SYSTEM:
-            links.append((path, os.readlink(path)))
-        elif os.path.exists(path):
-            system.append((os.path.realpath(path), path))
+    system = _system()
+    if not extra:
+        return system
     for path in extra:
         if not os.path.isabs(path) or os.path.realpath(path) == "/":
             raise ValueError(f"a readable path is absolute and not the whole file system, got {path!r}")
@@ -58,10 +57,23 @@ def minimal_view(extra: tuple[str, ...] = ()) -> View:
     wanted = {(os.path.realpath(path), os.path.normpath(path)) for path in extra}
     # A folder comes before what lies in it, which it would else hide; what a folder shows already is not shown again.
     shown: list[tuple[str, str]] = []
-    for source, seen in sorted({*system, *wanted}, key=lambda pair: pair[1]):
+    for source, seen in sorted({*system.readable, *wanted}, key=lambda pair: pair[1]):
         if not any(within(seen, above) and source == at + seen[len(above) :] for at, above in shown):
             shown.append((source, seen))
-    return View(tuple(shown), tuple(links), tuple(pair for pair in shown if pair not in system))
+    added = tuple(pair for pair in shown if pair not in system.readable)
+    found = [os.stat(source) for source, _ in added]
+    return View(tuple(shown), system.links, added, tuple((stat.st_dev, stat.st_ino) for stat in found))
+
+
+@cache
+def _system() -> View:
+    readable, links = [], []
+    for path in (*_SYSTEM, *_ETC):
+        if os.path.islink(path) and path in _SYSTEM:
+            links.append((path, os.readlink(path)))
+        elif os.path.exists(path):
+            readable.append((os.path.realpath(path), path))
+    return View(tuple(sorted(readable, key=lambda pair: pair[1])), tuple(links))
 
 
 def within(path: str, folder: str) -> bool:

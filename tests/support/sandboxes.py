@@ -1,0 +1,48 @@
+"""How tests get a sandbox, and look at what it runs."""
+
+import contextlib
+import os
+import shutil
+import sysconfig
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lit_symbolic.verifiers.sandbox import Execution, Sandbox
+
+STDLIB = tuple({path for path in (sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED")) if os.path.isdir(path)})
+
+
+def available(sandbox: Sandbox) -> Sandbox:
+    """The sandbox, or a skip where a system package or a kernel's ability is missing."""
+    if sandbox.means == "bubblewrap" and shutil.which("bwrap") is None:
+        pytest.skip("needs bubblewrap")
+    missing = sandbox.layers().missing
+    if missing:
+        pytest.skip(f"needs a kernel that has all layers: {missing}")
+    return sandbox
+
+
+def python(sandbox: Sandbox, source: str) -> Execution:
+    with sandbox.prestart(None, readable=STDLIB) as prepared:
+        return prepared.run(textwrap.dedent(source).encode())
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+def running(word: str) -> list[int]:
+    """Processes with a word in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word in path.read_text() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+    return found
