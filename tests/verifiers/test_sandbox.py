@@ -129,6 +129,16 @@ class TestFiles:
         execution = sandbox.run(["cat", f"{folder}/a/b/file"], readable=[f"{folder}/a/b", str(folder)])
         assert execution.stdout == b"seen"
 
+    def test_a_readable_folder_that_was_made_anew_is_seen_anew(self, sandbox: Sandbox, folder: Path) -> None:
+        path = folder / "inner"
+        for text in ("old", "new"):
+            path.mkdir()
+            (path / "file").write_text(text)
+            assert sandbox.run(["cat", f"{path}/file"], readable=[str(path)]).stdout == text.encode()
+            (path / "file").write_text(f"{text}, changed")
+            assert sandbox.run(["cat", f"{path}/file"], readable=[str(path)]).stdout == f"{text}, changed".encode()
+            path.rename(folder / text)
+
     def test_a_writable_directory_takes_the_working_directorys_place(self, sandbox: Sandbox, folder: Path) -> None:
         (folder / "source").write_text("from outside")
         execution = sandbox.run(
