@@ -94,7 +94,8 @@ def test_a_value_of_a_sweep_arrives_from_the_command_line(sweep: Path, key: str,
 
 def test_a_sweep_turns_scheme_kl_and_learning_rate_and_reads_a_metric_that_is_logged(ppo_run: SymbolicCLI) -> None:
     content = yaml.safe_load(SWEEPS[0].read_text())
-    assert set(content["parameters"]) == {"reward.scheme", "model.kl.coefficient", "model.optimization.learning_rate"}
+    turned = {"reward.scheme", "model.advantage.gamma", "model.kl.coefficient", "model.optimization.learning_rate"}
+    assert set(content["parameters"]) == turned
     assert content["metric"]["name"] in ppo_run.trainer.callback_metrics
 
 

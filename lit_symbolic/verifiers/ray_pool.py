@@ -158,14 +158,15 @@ class RayWorker(WorkerHandle):
             raise WorkerDied(_first_line(error), lost=True) from None
 
     def _take(self, seconds: float) -> bytes:
-        reply = self._replies.popleft()
         try:
-            return self._ray.get(reply, timeout=max(0.0, seconds))
+            message: bytes = self._ray.get(self._replies[0], timeout=max(0.0, seconds))
         except self._ray.exceptions.GetTimeoutError:
             raise TimeoutError from None
         except (self._ray.exceptions.RayError, RuntimeError) as error:
             # Nothing of a verifier runs in the actor's own process: it went with its node, or was killed.
             raise WorkerDied(_first_line(error), lost=True) from None
+        self._replies.popleft()  # only now: who gave up waiting asks for the same one again
+        return message
 
     def kill(self) -> None:
         """Have the actor end its worker process and remove its files, if it still can; then have Ray kill it."""

@@ -3,6 +3,7 @@
 import doctest
 import os
 import pickle
+import itertools
 import random
 import shutil
 import subprocess
@@ -343,14 +344,19 @@ class TestRealPrograms:
             assert VERIFIER.verify(problem, text).correct, problem.id
 
     @pytest.mark.skipif(not SPOC.exists(), reason="needs SPoC's files in ../shared/data")
-    def test_an_injected_fault_is_hit(self):
+    def test_injected_faults_are_hit(self):
         verifier = replace(VERIFIER, standard=SPOC_STANDARD)
-        answers = random.Random(0).sample(list(spoc("test")), 40)
+        answers = random.Random(0).sample(list(spoc("test")), 60)
+        misses, injected = [], 0
         for number, (kind, inject) in enumerate(INJECTIONS.items()):
             if kind in ("declaration deleted", "declared with the wrong type"):
                 continue  # found where it shows, not where it was made
             generator = random.Random(number)
-            fault = next(fault for _, text in answers if (fault := inject(text, generator)) is not None)
-            certificate = verifier.verify(Problem("spoc", "", "", {"prefix": SPOC_PREFIX}), fault.text)
-            hit = [f for f in certificate.findings if f.start <= fault.end and fault.start <= f.end]
-            assert hit, (kind, fault, certificate.findings)
+            faults = (fault for _, text in answers if (fault := inject(text, generator)) is not None)
+            for fault in itertools.islice(faults, 3):
+                injected += 1
+                certificate = verifier.verify(Problem("spoc", "", "", {"prefix": SPOC_PREFIX}), fault.text)
+                if not any(f.start <= fault.end and fault.start <= f.end for f in certificate.findings):
+                    misses.append((kind, fault, certificate.findings))
+        assert injected >= 36
+        assert len(misses) <= 0.1 * injected, misses
