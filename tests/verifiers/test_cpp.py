@@ -1,9 +1,9 @@
 """The whole way of a C++ answer: g++ and the program in the sandbox."""
 
 import doctest
+import itertools
 import os
 import pickle
-import itertools
 import random
 import shutil
 import subprocess
