@@ -28,6 +28,8 @@ AHEAD_BYTES = 32_768
 """Well below what a pipe holds: sending ahead never blocks."""
 LEND_SECONDS = 0.1
 """Time after which those that were sent ahead behind a slow answer are offered to the other workers too."""
+LOOK_SECONDS = 0.5
+"""Pause between looks for another worker, where none is up yet."""
 ABANDONED_SECONDS = 0.1
 """Time for an answer that a worker was sent before all who waited for it gave up."""
 START_ATTEMPTS = 5
@@ -242,11 +244,15 @@ class Dispatcher(threading.Thread):
         job = self._sent[0]
         end = self._head_began + (ABANDONED_SECONDS if job.abandoned else deadline + self._shared.grace_seconds)
         lend = self._head_began + LEND_SECONDS
-        may_lend = not self._lent and len(self._sent) > 1 and len(self._shared.up) > 1 and lend < end
+        may_lend = not self._lent and len(self._sent) > 1 and lend < end
+        # Where no other worker is up yet, those behind the first wait for one: it is looked for now and then.
+        until = max(lend, time.monotonic() + (0 if len(self._shared.up) > 1 else LOOK_SECONDS)) if may_lend else end
         try:
-            reply = self._worker.receive((lend if may_lend else end) - time.monotonic())
+            reply = self._worker.receive(min(until, end) - time.monotonic())
         except (TimeoutError, WorkerDied) as error:
-            if may_lend and isinstance(error, TimeoutError):
+            if until < end and isinstance(error, TimeoutError):
+                if len(self._shared.up) < 2:
+                    return
                 self._lent = True
                 for behind in islice(self._sent, 1, None):
                     self._shared.queue.put(behind)

@@ -27,15 +27,13 @@ def children(pid: int | None = None) -> dict[int, str]:
     return found
 
 
+def workers() -> list[int]:
+    """The children that run: a zombie cannot be killed once more."""
+    return [pid for pid, state in children().items() if state != "Z"]
+
+
 def dispatchers() -> set[int | None]:
     return {thread.ident for thread in threading.enumerate() if thread.name == "verifier-dispatcher"} - EARLIER
-
-
-def is_up(pid: int) -> bool:
-    try:
-        return alive(pid) and os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False
 
 
 def alive(pid: int) -> bool:

@@ -16,7 +16,7 @@ from lit_symbolic.verifiers.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty import GOOD, Littering, Obedient, Solver
-from processes import children, eventually, nothing_is_left  # noqa: F401 - a fixture of every test here
+from processes import children, eventually, nothing_is_left, workers  # noqa: F401 - a fixture of every test here
 
 PROBLEM = Problem("test", "0", "?")
 KILLS = 200
@@ -57,10 +57,10 @@ def test_workers_killed_at_random_cost_their_answer_at_most_and_leave_nothing(te
             verified = pool.statistics.verified
             if kill % 2:  # every other time when workers are at work, or a slow machine would see them start only
                 assert eventually(lambda verified=verified: pool.statistics.verified > verified, seconds=60)
-            while not (workers := [pid for pid, state in children().items() if state != "Z"]):
+            while not (running := workers()):
                 time.sleep(0.01)
-            os.kill(rng.choice(workers), signal.SIGKILL)  # starting, loading, busy or idle
-            time.sleep(rng.random() * 0.1)
+            os.kill(rng.choice(running), signal.SIGKILL)  # starting, loading, busy or idle
+            time.sleep(rng.random() * 0.05)
         certificates = [answer.result(timeout=30) for answer in answers]
         statistics = pool.statistics
         crashed = [number for number, certificate in enumerate(certificates) if certificate.status is Status.CRASHED]
