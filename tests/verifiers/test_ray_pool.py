@@ -20,7 +20,7 @@ from lit_symbolic.verifiers.ray_pool import RayVerifierPool
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty import GOOD, Counted, Echo, HarmsItsParent, Modules, Obedient, Unloadable
-from processes import eventually
+from processes import alive, eventually
 
 PROBLEM = Problem("test", "0", "?")
 OBEDIENT = Obedient()
@@ -29,14 +29,23 @@ OBJECT_STORE = 80 * 2**20
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     pytest.importorskip("ray", reason="needs ray: pip install 'lit-symbolic[ray]'")
+    folder = tempfile.mkdtemp(prefix="ray-")  # short: paths of sockets are limited to 107 bytes
+    (Path(folder) / "ray").mkdir()  # Ray notes there which cluster was started last
+    # A node that is killed leaves the folders of its workers: here, and not in the system's.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield from started(folder)
+
+
+def started(folder: str) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    folder = tempfile.mkdtemp(prefix="ray-")  # short: paths of sockets are limited to 107 bytes
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": OBJECT_STORE}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster()
     try:
+        cluster.add_node(**head)
         for _ in range(2):
             cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
         yield cluster
@@ -48,13 +57,6 @@ def cluster() -> Iterator[Any]:
 def pool_on(cluster: Any, **options: Any) -> RayVerifierPool:
     settings: dict[str, Any] = {"workers": 2, "cache_megabytes": 0, "address": cluster.address, **options}
     return RayVerifierPool(**settings)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_certificates_come_in_the_order_of_the_answers_and_workers_end_with_the_pool(cluster: Any) -> None:
