@@ -27,7 +27,7 @@ from lit_symbolic.verifiers.worker import MAX_LOADED_VERIFIERS, Outcome, Reply, 
 
 GRACE_SECONDS = 15.0
 """An actor keeps the deadline itself; one that is so much later than that hangs, or cannot be reached."""
-CLOSE_SECONDS = 1.0
+CLOSE_SECONDS = 3.0
 CONTROL = "control"
 """Calls of this group do not wait for the answers before them."""
 
