@@ -23,7 +23,7 @@ from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, ru
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
 DEMO_ITERATIONS = 100
-RECIPE_ITERATIONS = 200
+RECIPE_ITERATIONS = 300
 ARMS = {
     "sft": "supervised start",
     "demo": "+ PPO as in `make demo`",

@@ -32,6 +32,7 @@ SEED = 0
 Rows = list[tuple[Problem, str]]
 """Problems without a reference, each with its gold answer."""
 
+NEEDED = ("chebi20", "zinc250k", "uspto15k_forward", "uspto50k_mapped", "uspto50k_retro", "mol_instructions")
 UNEXPLAINED = "no reason known"
 REASONS = {
     "102093872": "the description names the aldehyde, the structure is its enol",
@@ -42,7 +43,7 @@ REASONS = {
     "25474": "the description says bromine, the structure has iodine there",
     "83863": "the description names the sulfoxide that was replaced",
     "5312738": "the description says amino acid, the structure is a hydroxy acid",
-    "9798121": "the description says secondary alcohol, the structure is a primary one",
+    "9798121": "the description says secondary alcohol, the structure has primary ones alone",
     "10465793": "the description says tertiary alcohol, the structure is a secondary one",
     "65733": "the description says nitro group, the structure has none",
     "53354911": "the propan-2-yl group is substituted further",
@@ -53,7 +54,7 @@ REACTION_REASONS = {
     "this is one of the reactants": "the record's product stands among its reactants",
     "what is put in has": "the record's reactants lack atoms of its product",
     "this is the product itself": "the record's product stands among its reactants",
-    "the product has": "the record's reactants lack atoms of its product (mostly a counter-ion or acid taken for the product)",
+    "the product has": "the record's reactants lack atoms of its product",
 }
 """The same of reactions, by the finding's message."""
 
@@ -88,6 +89,10 @@ AMBIGUOUS: tuple[tuple[str, str, inject.Injector], ...] = (
 """Deletions whose place the answer does not tell: not counted among the others, shown for what the tool cannot see."""
 
 
+def _has_data() -> bool:
+    return all((DATA / name).exists() for name in NEEDED)
+
+
 @lru_cache(None)
 def chebi(references: bool = False) -> Rows:
     """Descriptions and molecules of ChEBI-20's validation split."""
@@ -116,9 +121,9 @@ def _without_maps(smiles: str) -> str:
 
 @lru_cache(None)
 def forward(source: str) -> Rows:
-    """Reactants (and reagents) with their products."""
+    """Reactants (and reagents) with their products, numbered through the validation and then the training split."""
     if source == "uspto15k_forward":
-        lines = (DATA / source / "valid.txt").read_text().splitlines()
+        lines = [line for split in ("valid", "train") for line in (DATA / source / f"{split}.txt").read_text().splitlines()]
         pairs = [tuple(line.split()[0].split(">>")) for line in lines]
     elif source == "uspto50k_mapped":
         with (DATA / source / "canonicalized_eval.csv").open() as file:
@@ -132,12 +137,13 @@ def forward(source: str) -> Rows:
 
 @lru_cache(None)
 def retro(source: str) -> Rows:
-    """Products with their reactants."""
+    """Products with their reactants, numbered in the same way."""
     if source == "mol_instructions":
         answers = json.loads((DATA / source / "retrosynthesis.json").read_text())
         pairs = [(row["input"], row["output"]) for row in answers]
     else:
-        lines = (DATA / source / "retrosynthesis-valid.smi").read_text().splitlines()
+        files = (DATA / source / f"retrosynthesis-{split}.smi" for split in ("valid", "train"))
+        lines = [line for file in files for line in file.read_text().splitlines()]
         pairs = [tuple(line.split(" >> ")) for line in lines]
     return [(Problem("retro", str(at), "", {"product": product}), given) for at, (product, given) in enumerate(pairs)]
 
@@ -146,7 +152,9 @@ def retro(source: str) -> Rows:
 
 
 def gold(quick: bool) -> list[Gold]:
-    """Gold answers, each by the checks alone: no reference is given."""
+    """Gold answers, by the checks alone where it is not said that a reference is given."""
+    if not _has_data():
+        return []
     take = 200 if quick else None
     generation, product, reactants = MoleculeGenerationVerifier(), ForwardSynthesisVerifier(), RetrosynthesisVerifier()
     return [
@@ -174,19 +182,19 @@ def as_selfies(rows: Iterable[tuple[Problem, str]]) -> Rows:
 
 
 def _gold(source: str, verifier: MoleculeVerifier, rows: Rows) -> Gold:
-    correct, exceptions = 0, []
+    reasons: dict[str, list[str]] = {}
     for problem, answer in rows:
         certificate = verifier.verify(problem, answer)
-        correct += certificate.correct
         if not certificate.correct:
-            messages = "; ".join(sorted({finding.message for finding in certificate.findings}))
-            exceptions.append(f"{problem.id}: {messages}: {_reason(problem.id, messages)}")
-    return Gold(source, len(rows), correct, exceptions)
+            reasons.setdefault(_reason(problem, [finding.message for finding in certificate.findings]), []).append(problem.id)
+    exceptions = [f"{reason}: {', '.join(names)}" for reason, names in sorted(reasons.items())]
+    return Gold(source, len(rows), len(rows) - sum(map(len, reasons.values())), exceptions)
 
 
-def _reason(name: str, messages: str) -> str:
-    known = (reason for start, reason in REACTION_REASONS.items() if start in messages)
-    return REASONS.get(name) or next(known, UNEXPLAINED)
+def _reason(problem: Problem, messages: list[str]) -> str:
+    known = (reason for start, reason in REACTION_REASONS.items() if any(start in message for message in messages))
+    reason = REASONS.get(problem.id) if problem.task == "molecule" else None
+    return reason or next(known, f"{UNEXPLAINED} ({'; '.join(messages)})")
 
 
 # --- faults ---
@@ -194,6 +202,8 @@ def _reason(name: str, messages: str) -> str:
 
 def faults(quick: bool, kinds: Iterable[tuple[str, str, inject.Injector]] = (*FAULTS, *AMBIGUOUS)) -> list[Faults]:
     """At least 100 of each kind."""
+    if not _has_data():
+        return []
     return [_faults(kind, source, injector, 40 if quick else 200) for kind, source, injector in kinds]
 
 
@@ -233,6 +243,8 @@ def _source(source: str) -> tuple[MoleculeVerifier, Rows]:
 
 def speed(quick: bool) -> list[Speed]:
     """Certificates per second of processor time, the repetitions of all rows taken in turn."""
+    if not _has_data():
+        return []
     RDLogger.DisableLog("rdApp.*")
     rows, rng = chebi()[: 300 if quick else None], random.Random(SEED)
     plain, problem = MoleculeVerifier(notation="smiles"), Problem("smiles", "0", "")

@@ -164,7 +164,10 @@ def foreign_character(problem: Problem, smiles: str, rng: random.Random) -> Inje
 
 def over_valent_atom(problem: Problem, smiles: str, rng: random.Random) -> Injection | None:
     """Atoms hung on one that cannot hold them, or an atom exchanged for one that cannot have its bonds."""
-    start, end = rng.choice(_tokens(smiles, _PLAIN))
+    atoms = _tokens(smiles, _PLAIN)
+    if not atoms:
+        return None
+    start, end = rng.choice(atoms)
     if rng.random() < 0.5:
         text, _, stop = _cut_in(smiles, end, rng.choice(("(=O)(=O)", "(C)(C)(C)", "(F)(F)(F)(F)", "(#N)(=O)")))
     else:
