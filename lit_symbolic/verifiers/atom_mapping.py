@@ -187,6 +187,28 @@ def place_of_lack(mol: Chem.Mol, wanted: Chem.Mol, lacking: Sequence[int]) -> La
     return Lack(anchor, anchor + 1 if anchor + 1 < mol.GetNumAtoms() else None, instead[:1])
 
 
+def exchanged_atom(mol: Chem.Mol, wanted: Chem.Mol, element: str) -> int | None:
+    """An atom of ``mol`` that stands exactly where ``wanted`` has one of ``element``: it has all its neighbours.
+
+    Example:
+        >>> exchanged_atom(Chem.MolFromSmiles("CC(=O)SCCC"), Chem.MolFromSmiles("CCCNC(C)=O"), "N")
+        3
+    """
+    pairs = map_atoms(wanted, mol)
+    images = set(pairs.values())
+    for atom in wanted.GetAtoms():
+        if atom.GetSymbol() != element or atom.GetIdx() in pairs:
+            continue
+        near = {pairs.get(other.GetIdx()) for other in atom.GetNeighbors()}
+        if not near or None in near:
+            continue
+        around = ({other.GetIdx() for other in mol.GetAtomWithIdx(each).GetNeighbors()} for each in near if each is not None)
+        found = sorted(set.intersection(*around) - images)
+        if found:
+            return found[0]
+    return None
+
+
 def _anchor(wanted: Chem.Mol, lost: Sequence[int], pairs: Mapping[int, int]) -> int | None:
     """The counterpart of the nearest atom of ``wanted`` that has one."""
     seen, queue = set(lost), deque(lost)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from rdkit import Chem
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.atom_mapping import element_counts, place_of_lack, surplus_atoms
+from lit_symbolic.verifiers.atom_mapping import element_counts, exchanged_atom, place_of_lack, surplus_atoms
 from lit_symbolic.verifiers.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
 from lit_symbolic.verifiers.molecule_measures import similarities, text_measures
 from lit_symbolic.verifiers.molecules import (
@@ -280,9 +280,13 @@ class RetrosynthesisVerifier(MoleculeVerifier):
         source = product if reference is None else reference  # the reference is nearer to the answer
         findings = []
         for element in sorted(lack):
-            atoms = surplus_atoms(source.mol, answer.mol, Counter({element: lack[element]}))
+            exchanged = exchanged_atom(answer.mol, source.mol, element)
+            if exchanged is None:
+                span = _place(answer, source.mol, surplus_atoms(source.mol, answer.mol, Counter({element: lack[element]})))
+            else:
+                span = answer.atom_spans[exchanged]
             message = f"{element}: the product has {needed[element]}, the answer has {has[element]}"
-            findings.append(Finding(*_place(answer, source.mol, atoms), MISSING_ATOM, message))
+            findings.append(Finding(*span, MISSING_ATOM, message))
         copies = _copies(answer, product, reference, COPIED_PRODUCT, "this is the product itself, not a reactant")
         return Checks([*findings, *copies], (not findings) + (not copies), 2)
 
