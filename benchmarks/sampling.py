@@ -26,7 +26,8 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
-from lit_symbolic.rollouts.engine import NativeEngine, SamplingSettings
+from lit_symbolic.rollouts.engine import SamplingSettings
+from lit_symbolic.rollouts.native import NativeEngine
 from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks.game24 import Game24
 

@@ -22,7 +22,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lit_symbolic.modules
 import lit_symbolic.policies
-import lit_symbolic.rollouts.engine
+import lit_symbolic.rollouts.native
 import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
 from callbacks.export import ModelExport

@@ -35,7 +35,8 @@ from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.rewards import CombinationRule, combine, left_out
 from lit_symbolic.rollouts.alignment import align
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
-from lit_symbolic.rollouts.engine import NativeEngine, RolloutEngine, SamplingSettings, left_padded
+from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings, left_padded
+from lit_symbolic.rollouts.native import NativeEngine
 from lit_symbolic.seeding import generator_for, run_seed, seed_globals
 from lit_symbolic.tasks import Task
 from lit_symbolic.verifiers import Verifier

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
 
 from lit_symbolic.policies.forward import response_hidden
-from lit_symbolic.rollouts.engine import Generation, NativeEngine, SamplingSettings, draw, left_padded
+from lit_symbolic.rollouts.engine import Generation, SamplingSettings, left_padded
 from lit_symbolic.rollouts.llama import LEAST_GROWTH, LlamaDecoder
+from lit_symbolic.rollouts.native import NativeEngine, draw
 
 VOCABULARY, PAD, EOS = 23, 0, 2
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
