@@ -52,11 +52,13 @@ class Run:
     def fit(self) -> dict[str, Any]:
         """Train, or finish what was interrupted; returns the learning curves and the wall seconds."""
         done = self.folder / "done.json"
-        if not done.exists():
+        # A longer run continues a shorter one in the same folder, whose mark does not count then.
+        if not done.exists() or json.loads(done.read_text()).get("command") != self.command("fit"):
             resume = ("--ckpt_path", shown(self.checkpoint)) if self.checkpoint.exists() else ()
             since = time.monotonic()
             self._call([*self.command("fit"), *resume], "fit")
-            done.write_text(json.dumps({"wall_seconds": time.monotonic() - since, "resumed": bool(resume)}))
+            result = {"wall_seconds": time.monotonic() - since, "resumed": bool(resume), "command": self.command("fit")}
+            done.write_text(json.dumps(result))
         return {**json.loads(done.read_text()), "curves": curves(self.folder)}
 
     def test(self, flags: Sequence[str] = ()) -> dict[str, float]:
