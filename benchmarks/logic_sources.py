@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lit_symbolic.certificate import Problem
-from lit_symbolic.verifiers.fol_formula import FormulaError, free_names, read_formula
-from lit_symbolic.verifiers.logic_program import Literal, read_program
+from lit_symbolic.verifiers.reasoning.formula import FormulaError, free_names, read_formula
+from lit_symbolic.verifiers.reasoning.program import Literal, read_program
 from runs import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))

@@ -15,7 +15,7 @@ from dataclasses import replace
 from rdkit import Chem, RDLogger
 
 from lit_symbolic.certificate import Problem
-from lit_symbolic.verifiers.functional_groups import group_matches, groups_asked_for
+from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_asked_for
 
 RDLogger.DisableLog("rdApp.*")
 

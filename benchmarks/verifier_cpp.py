@@ -22,8 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.verifiers.compiling.prelude import prelude
 from lit_symbolic.verifiers.cpp import CppVerifier
-from lit_symbolic.verifiers.cpp_prelude import prelude
 from lit_symbolic.verifiers.pool import VerifierPool
 from runs import ROOT
 from verifier_tables import Faults, Gold, Speed, faults_table, gold_table, speed_table

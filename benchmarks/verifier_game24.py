@@ -18,9 +18,9 @@ from pathlib import Path
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.game24 import Game24, read_puzzles
-from lit_symbolic.verifiers.arithmetic import read_step, write_step
+from lit_symbolic.verifiers.calculating.arithmetic import read_step, write_step
+from lit_symbolic.verifiers.calculating.game24_solver import all_card_sets, legal_steps, play, solvable
 from lit_symbolic.verifiers.game24 import Game24Verifier
-from lit_symbolic.verifiers.game24_solver import all_card_sets, legal_steps, play, solvable
 from runs import ROOT
 from verifier_tables import Faults, Gold, Speed
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lit_symbolic.certificate import Certificate, Problem
-from lit_symbolic.verifiers.cache import digest_of, verifier_digest
 from lit_symbolic.verifiers.game24 import Game24Verifier
 from lit_symbolic.verifiers.pool import VerifierPool
+from lit_symbolic.verifiers.pooling.cache import digest_of, verifier_digest
 from verifier_tables import Faults, Gold, Speed
 
 VERIFIER = Game24Verifier()

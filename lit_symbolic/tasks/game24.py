@@ -12,9 +12,8 @@ from typing import Literal
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import Split, Task
-from lit_symbolic.verifiers.arithmetic import OPERATORS, Number, write_step
-from lit_symbolic.verifiers.game24 import Game24Verifier
-from lit_symbolic.verifiers.game24_solver import (
+from lit_symbolic.verifiers.calculating.arithmetic import OPERATORS, Number, write_step
+from lit_symbolic.verifiers.calculating.game24_solver import (
     Step,
     all_card_sets,
     legal_steps,
@@ -24,6 +23,7 @@ from lit_symbolic.verifiers.game24_solver import (
     solve,
     winning_steps,
 )
+from lit_symbolic.verifiers.game24 import Game24Verifier
 
 Cards = tuple[int, ...]
 

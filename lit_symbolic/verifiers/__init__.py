@@ -1,4 +1,18 @@
-"""Symbolic tools behind one call: ``verify(problem, text) -> Certificate``. No torch, no Lightning."""
+"""Symbolic tools behind one call: ``verify(problem, text) -> Certificate``. No torch, no Lightning.
+
+A file here is what others use; what stands under it is in a folder:
+
+============================================  ====================  ==========================================================
+``cpp``                                       ``compiling/``        C++ programs, by g++ and by test cases
+``chemistry``                                 ``molecules/``        molecules and reactions, by RDKit
+``python_program``                            ``interpreting/``     Python programs, by running them
+``logic``, ``fol``                            ``reasoning/``        logic programs, first-order logic
+``game24``                                    ``calculating/``      the Game of 24
+``sandbox``                                   ``confinement/``      where everything that a model wrote is executed
+``pool``, ``ray_pool``                        ``pooling/``          worker processes, on one machine or on many
+``base``, ``trl_reward``                                            the interface of a verifier; verifiers for TRL's trainers
+============================================  ====================  ==========================================================
+"""
 
 from typing import TYPE_CHECKING, Any
 

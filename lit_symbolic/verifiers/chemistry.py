@@ -15,10 +15,10 @@ from functools import lru_cache
 from rdkit import Chem
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.atom_mapping import element_counts, exchanged_atom, place_of_lack, surplus_atoms
-from lit_symbolic.verifiers.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
-from lit_symbolic.verifiers.molecule_measures import similarities, text_measures
-from lit_symbolic.verifiers.molecules import (
+from lit_symbolic.verifiers.molecules.atom_mapping import element_counts, exchanged_atom, place_of_lack, surplus_atoms
+from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
+from lit_symbolic.verifiers.molecules.measures import similarities, text_measures
+from lit_symbolic.verifiers.molecules.reading import (
     CHEMISTRY,
     KEKULIZATION,
     VALENCE,
@@ -29,8 +29,8 @@ from lit_symbolic.verifiers.molecules import (
     known_molecule,
     read_molecule,
 )
-from lit_symbolic.verifiers.selfies_text import UNKNOWN_SYMBOL
-from lit_symbolic.verifiers.smiles import MAX_FINDINGS, SYNTAX_KINDS
+from lit_symbolic.verifiers.molecules.selfies_text import UNKNOWN_SYMBOL
+from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX_KINDS
 
 UNSUPPLIED_ATOM = "unsupplied_atom"
 """An atom of a product that no reactant or reagent supplies: its characters."""
@@ -85,7 +85,7 @@ class MoleculeVerifier:
     """Certifies that an answer is a valid molecule, and the reference if the problem has one; the other tasks stand on it.
 
     Measures: ``validity``; with a reference also ``exact``, ``levenshtein``, ``bleu`` with its counts (see
-    :mod:`~lit_symbolic.verifiers.molecule_measures`), and of a valid answer ``morgan_tanimoto``, ``maccs_tanimoto``,
+    :mod:`~lit_symbolic.verifiers.molecules.measures`), and of a valid answer ``morgan_tanimoto``, ``maccs_tanimoto``,
     ``rdk_tanimoto``; where there are checks, ``checks_passed``, the share of them.
 
     The score of a wrong answer is 0 if it is not valid; else the share of the checks passed and, with a reference, the mean of
@@ -168,8 +168,8 @@ class MoleculeVerifier:
 class MoleculeGenerationVerifier(MoleculeVerifier):
     """Certifies a molecule written from a description: the functional groups that it names must be there.
 
-    Reads the facts ``description`` (str; see :func:`~lit_symbolic.verifiers.functional_groups.groups_asked_for`) or ``groups``
-    (names of the table, used instead where given). One check for each group; a group that the reference lacks is not asked
+    Reads the facts ``description`` (str; see :func:`~lit_symbolic.verifiers.molecules.functional_groups.groups_asked_for`) or
+    ``groups`` (names of the table, used instead where given). One check for each group; a group that the reference lacks is not asked
     for. Further measure: ``groups_found``, the share of them, where there are any.
 
     Args:

@@ -1,9 +1,10 @@
 """Certifies C++ programs: they compile, and pass tests. Both happen in the sandbox; the compiler says where an answer is wrong.
 
-Beside this file: :mod:`~lit_symbolic.verifiers.cpp_program` (characters, bytes, tokens),
-:mod:`~lit_symbolic.verifiers.cpp_diagnostics` and :mod:`~lit_symbolic.verifiers.cpp_linker` (from their words to findings),
-:mod:`~lit_symbolic.verifiers.cpp_braces` (where a brace is missing), :mod:`~lit_symbolic.verifiers.cpp_cases` (test cases) and
-:mod:`~lit_symbolic.verifiers.cpp_prelude` (the shared precompiled header).
+Under this file stand, in ``compiling/``, :mod:`~lit_symbolic.verifiers.compiling.program` (characters, bytes, tokens),
+:mod:`~lit_symbolic.verifiers.compiling.diagnostics` and :mod:`~lit_symbolic.verifiers.compiling.linker` (from their words to
+findings), :mod:`~lit_symbolic.verifiers.compiling.braces` (where a brace is missing),
+:mod:`~lit_symbolic.verifiers.compiling.cases` (test cases) and :mod:`~lit_symbolic.verifiers.compiling.prelude` (the shared
+precompiled header).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.cpp_cases import Budget, Case, TestsInterrupted, cases_of, failure, report, run_cases
-from lit_symbolic.verifiers.cpp_diagnostics import (
+from lit_symbolic.verifiers.compiling.cases import Budget, Case, TestsInterrupted, cases_of, failure, report, run_cases
+from lit_symbolic.verifiers.compiling.diagnostics import (
     SEMANTIC,
     SOURCE_NAME,
     SYNTAX,
@@ -25,9 +26,9 @@ from lit_symbolic.verifiers.cpp_diagnostics import (
     read_diagnostics,
     read_origins,
 )
-from lit_symbolic.verifiers.cpp_linker import LINKER, assembler_findings, linker_findings
-from lit_symbolic.verifiers.cpp_prelude import prelude, toolchain
-from lit_symbolic.verifiers.cpp_program import Program, fenced_code
+from lit_symbolic.verifiers.compiling.linker import LINKER, assembler_findings, linker_findings
+from lit_symbolic.verifiers.compiling.prelude import prelude, toolchain
+from lit_symbolic.verifiers.compiling.program import Program, fenced_code
 from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
 
 GOAL = "goal"
@@ -58,7 +59,7 @@ class CppVerifier:
     Facts of a problem, all of them optional:
 
     - ``prefix``, ``suffix``: code before and behind the answer, in the same file; the suffix begins on a line of its own;
-    - ``tests``: mappings with ``input``, ``output``, ``hidden``, see :class:`~lit_symbolic.verifiers.cpp_cases.Case`. Without
+    - ``tests``: mappings with ``input``, ``output``, ``hidden``, see :class:`~lit_symbolic.verifiers.compiling.cases.Case`. Without
       tests an answer is correct if it compiles. An ``output`` of None means that the exit status alone decides, as with a
       suffix full of assertions; the answer may then not call ``exit`` and its like;
     - ``run_seconds``, ``run_megabytes``: in place of this verifier's.

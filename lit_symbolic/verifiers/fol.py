@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from typing import Literal as Choice
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.fol_formula import (
+from lit_symbolic.verifiers.logic import SUSPECT, TOO_LONG, WRONG_CONCLUSION
+from lit_symbolic.verifiers.reasoning.checks import UNDECLARED_PREDICATE, WRONG_ARITY
+from lit_symbolic.verifiers.reasoning.formula import (
     Formula,
     FormulaError,
     Predicate,
@@ -31,9 +33,7 @@ from lit_symbolic.verifiers.fol_formula import (
     read_formula,
     terms,
 )
-from lit_symbolic.verifiers.logic import SUSPECT, TOO_LONG, WRONG_CONCLUSION
-from lit_symbolic.verifiers.logic_checks import UNDECLARED_PREDICATE, WRONG_ARITY
-from lit_symbolic.verifiers.logic_program import MISSING_SECTION, UNPARSABLE_LINE, read_sections
+from lit_symbolic.verifiers.reasoning.program import MISSING_SECTION, UNPARSABLE_LINE, read_sections
 
 FREE_VARIABLE = "free_variable"
 """A letter ``u`` to ``z``, with a digit or without, that no quantifier binds."""
@@ -79,7 +79,7 @@ class FirstOrderVerifier:
     """The symbolic tool of FOLIO; reads the fact ``answer``: ``True``, ``False`` or ``Unknown`` (or ``Uncertain``).
 
     The conclusion is true if the premises entail it, false if they entail its negation, unknown if neither; z3 decides, see
-    :mod:`~lit_symbolic.verifiers.fol_prover`. Where z3 comes to its limit the certificate is no evidence
+    :mod:`~lit_symbolic.verifiers.reasoning.prover`. Where z3 comes to its limit the certificate is no evidence
     (:attr:`~lit_symbolic.certificate.Status.TIMEOUT`). Measures:
 
     - ``right_conclusion``: 1 if z3's answer is the right one; ``concluded``: 1 if there is one;
@@ -130,7 +130,7 @@ class FirstOrderVerifier:
         if conclusion is None:
             return _certificate(answer)
         # z3 is loaded only where it is needed: importing this file does not need it.
-        from lit_symbolic.verifiers.fol_prover import Answer, decide
+        from lit_symbolic.verifiers.reasoning.prover import Answer, decide
 
         verdict = decide(answer.premises, conclusion, self.max_resources, self.max_seconds)
         if verdict.answer == Answer.UNDECIDED:

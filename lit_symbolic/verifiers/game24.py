@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.arithmetic import (
+from lit_symbolic.verifiers.calculating.arithmetic import (
     Literal,
     Number,
     Operation,
@@ -25,7 +25,7 @@ from lit_symbolic.verifiers.arithmetic import (
     read_expression,
     read_step,
 )
-from lit_symbolic.verifiers.game24_solver import (
+from lit_symbolic.verifiers.calculating.game24_solver import (
     begins_winning_step,
     final_values,
     solvable,

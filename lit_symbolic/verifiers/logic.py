@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal as Choice
 
 from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.forward_chaining import (
+from lit_symbolic.verifiers.reasoning.blame import explain
+from lit_symbolic.verifiers.reasoning.checks import UNBOUND_VARIABLE, UNDECLARED_PREDICATE, WRONG_ARITY, Sound, check
+from lit_symbolic.verifiers.reasoning.forward_chaining import (
     MAX_STEPS,
     Atom,
     Closure,
@@ -18,9 +20,7 @@ from lit_symbolic.verifiers.forward_chaining import (
     World,
     chain,
 )
-from lit_symbolic.verifiers.logic_blame import explain
-from lit_symbolic.verifiers.logic_checks import UNBOUND_VARIABLE, UNDECLARED_PREDICATE, WRONG_ARITY, Sound, check
-from lit_symbolic.verifiers.logic_program import (
+from lit_symbolic.verifiers.reasoning.program import (
     MISSING_SECTION,
     UNPARSABLE_LINE,
     Literal,
@@ -64,10 +64,11 @@ CONTRADICTION = "Contradiction"
 
 @dataclass(frozen=True)
 class LogicVerifier:
-    """The symbolic tool of ProofWriter and its like; the answer is a program as in :mod:`~lit_symbolic.verifiers.logic_program`.
+    """The symbolic tool of ProofWriter and its like.
 
-    Facts read: ``answer``, one of ``True``, ``False`` and ``Unknown``; ``world``, ``open`` or ``closed`` (open if not
-    given); optionally ``predicates``, a mapping of the only names allowed to their number of arguments.
+    The answer is a program as in :mod:`~lit_symbolic.verifiers.reasoning.program`. Facts read: ``answer``, one of
+    ``True``, ``False`` and ``Unknown``; ``world``, ``open`` or ``closed`` (open if not given); optionally ``predicates``, a mapping
+    of the only names allowed to their number of arguments.
 
     A program with a fault of its own (see the kinds above) is wrong, whatever follows from the rest of it. Measures:
 
@@ -85,7 +86,7 @@ class LogicVerifier:
         strict: A line before the first header is a finding, as is one behind the query. Otherwise such lines and code fences
             are skipped, as suits chat models.
         max_characters: Longer answers are rejected unread.
-        max_steps: Steps that the chainer may take, see :func:`~lit_symbolic.verifiers.forward_chaining.chain`.
+        max_steps: Steps that the chainer may take, see :func:`~lit_symbolic.verifiers.reasoning.forward_chaining.chain`.
 
     Example:
         >>> program = '''Predicates:

@@ -1,10 +1,10 @@
 """Verifies answers in worker processes: in parallel, each under a deadline, no fault of a tool reaching the trainer.
 
 :class:`VerifierPool` has its workers on this machine; :class:`~lit_symbolic.verifiers.ray_pool.RayVerifierPool` has them on the
-nodes of a Ray cluster. Both are an :class:`AnswerPool`. Below this file stand :mod:`~lit_symbolic.verifiers.batches` (answers of
-one iteration), :mod:`~lit_symbolic.verifiers.jobs` (who waits for what), :mod:`~lit_symbolic.verifiers.cache`,
-:mod:`~lit_symbolic.verifiers.dispatcher` (deadlines, replacing workers) and :mod:`~lit_symbolic.verifiers.worker` (the process
-itself).
+nodes of a Ray cluster. Both are an :class:`AnswerPool`. Under this file stand, in ``pooling/``,
+:mod:`~lit_symbolic.verifiers.pooling.batches` (answers of one iteration), :mod:`~lit_symbolic.verifiers.pooling.jobs` (who waits
+for what), :mod:`~lit_symbolic.verifiers.pooling.cache`, :mod:`~lit_symbolic.verifiers.pooling.dispatcher` (deadlines, replacing
+workers) and :mod:`~lit_symbolic.verifiers.pooling.worker` (the process itself).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from loky.backend.reduction import dumps
 
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.base import Verifier
-from lit_symbolic.verifiers.batches import UNLIMITED, Patience, PendingVerifications, VerificationResult
-from lit_symbolic.verifiers.cache import CertificateCache, Uncacheable, answer_digest, digest_of, verifier_digest
-from lit_symbolic.verifiers.dispatcher import Dispatcher, Dispatchers, Shared
-from lit_symbolic.verifiers.jobs import Job, Ledger, PoolStatistics, Verification
-from lit_symbolic.verifiers.worker import MAX_LOADED_VERIFIERS, Worker, WorkerHandle
-from lit_symbolic.verifiers.workspace import Workspace
+from lit_symbolic.verifiers.pooling.batches import UNLIMITED, Patience, PendingVerifications, VerificationResult
+from lit_symbolic.verifiers.pooling.cache import CertificateCache, Uncacheable, answer_digest, digest_of, verifier_digest
+from lit_symbolic.verifiers.pooling.dispatcher import Dispatcher, Dispatchers, Shared
+from lit_symbolic.verifiers.pooling.jobs import Job, Ledger, PoolStatistics, Verification
+from lit_symbolic.verifiers.pooling.worker import MAX_LOADED_VERIFIERS, Worker, WorkerHandle
+from lit_symbolic.verifiers.pooling.workspace import Workspace
 
 __all__ = ["AnswerPool", "PendingVerifications", "PoolStatistics", "Verification", "VerificationResult", "VerifierPool"]
 
@@ -42,7 +42,7 @@ class AnswerPool(ABC):
 
     Nothing is started before the first :meth:`submit`, and a closed pool starts again by itself. A copy or a pickle of a pool
     holds its settings only. Equal answers to one question are verified once, as long as the certificate is in the cache or the
-    first of them is being verified; see :mod:`~lit_symbolic.verifiers.cache`.
+    first of them is being verified; see :mod:`~lit_symbolic.verifiers.pooling.cache`.
     """
 
     _grace_seconds = 0.0

@@ -1,10 +1,11 @@
 """Certifies Python programs by running them: what ``solution()`` returns, what is printed, or whether tests pass.
 
 The program runs in the sandbox, in an interpreter that is thrown away afterwards; nothing of it is parsed, compiled or
-evaluated outside. What is expected stays outside too: the interpreter reports a value, which is compared here. Beside this file
-stand :mod:`~lit_symbolic.verifiers.python_harness` (what runs inside), :mod:`~lit_symbolic.verifiers.python_interpreter` (how it
-is started), :mod:`~lit_symbolic.verifiers.python_values` (when a value is the expected one) and
-:mod:`~lit_symbolic.verifiers.python_source` (from the interpreter's lines and columns to characters).
+evaluated outside. What is expected stays outside too: the interpreter reports a value, which is compared here. Under this file
+stand, in ``interpreting/``, :mod:`~lit_symbolic.verifiers.interpreting.harness` (what runs inside),
+:mod:`~lit_symbolic.verifiers.interpreting.interpreter` (how it is started), :mod:`~lit_symbolic.verifiers.interpreting.judge`
+(from its report to a certificate), :mod:`~lit_symbolic.verifiers.interpreting.values` (when a value is the expected one) and
+:mod:`~lit_symbolic.verifiers.interpreting.source` (from the interpreter's lines and columns to characters).
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.python_interpreter import execute
-from lit_symbolic.verifiers.python_judge import (
+from lit_symbolic.verifiers.interpreting.interpreter import execute
+from lit_symbolic.verifiers.interpreting.judge import (
     CRASH,
     EXCEPTION,
     GOAL,
@@ -32,8 +33,8 @@ from lit_symbolic.verifiers.python_judge import (
     Judge,
     read_test,
 )
-from lit_symbolic.verifiers.python_source import Source, program_in
-from lit_symbolic.verifiers.python_values import Expected
+from lit_symbolic.verifiers.interpreting.source import Source, program_in
+from lit_symbolic.verifiers.interpreting.values import Expected
 from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome
 
 __all__ = [
@@ -58,8 +59,8 @@ _SIGXCPU, _SIGPROF = 24, 27
 class PythonProgramVerifier:
     """Runs a program in the sandbox and compares its result, or passes tests to it.
 
-    Reads the facts ``answer`` (what the result should be, see :class:`~lit_symbolic.verifiers.python_values.Expected`), with
-    ``tolerance``, ``relative_tolerance`` and ``ordered`` where a problem has its own; or ``tests``, a sequence of Python
+    Reads the facts ``answer`` (what the result should be, see :class:`~lit_symbolic.verifiers.interpreting.values.Expected`),
+    with ``tolerance``, ``relative_tolerance`` and ``ordered`` where a problem has its own; or ``tests``, a sequence of Python
     sources that are run after the program, each on its own.
 
     Of a test ``assert EXPRESSION == LITERAL`` the value of the expression is reported, and compared outside by Python's own

@@ -21,9 +21,9 @@ from contextlib import suppress
 from typing import Any
 
 import lit_symbolic
-from lit_symbolic.verifiers.jobs import Job
 from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
-from lit_symbolic.verifiers.worker import MAX_LOADED_VERIFIERS, Outcome, Reply, WorkerDied, WorkerHandle
+from lit_symbolic.verifiers.pooling.jobs import Job
+from lit_symbolic.verifiers.pooling.worker import MAX_LOADED_VERIFIERS, Outcome, Reply, WorkerDied, WorkerHandle
 
 GRACE_SECONDS = 15.0
 """An actor keeps the deadline itself; one that is so much later than that hangs, or cannot be reached."""

@@ -47,7 +47,7 @@ from lit_symbolic.verifiers.confinement.root import Root
 from lit_symbolic.verifiers.confinement.runner import Request
 from lit_symbolic.verifiers.confinement.server import Place
 from lit_symbolic.verifiers.confinement.view import TEMPORARY, WORK, minimal_view
-from lit_symbolic.verifiers.workspace import PREFIX, remove_folder
+from lit_symbolic.verifiers.pooling.workspace import PREFIX, remove_folder
 
 __all__ = ["Execution", "Layer", "Layers", "Limits", "Outcome", "Prepared", "Sandbox", "SandboxUnavailable"]
 

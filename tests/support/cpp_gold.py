@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_symbolic.certificate import Problem
-from lit_symbolic.verifiers.cpp_program import Token, tokenize
+from lit_symbolic.verifiers.compiling.program import Token, tokenize
 
 DATA = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SPOC = DATA / "spoc"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_symbolic.tasks.game24 import Game24, read_puzzles
-from lit_symbolic.verifiers.game24_solver import solvable
+from lit_symbolic.verifiers.calculating.game24_solver import solvable
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PUBLIC_PUZZLES = SHARED / "game24" / "24.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rdkit import Chem
 
-from lit_symbolic.verifiers.atom_mapping import element_counts, map_atoms, surplus_atoms
+from lit_symbolic.verifiers.molecules.atom_mapping import element_counts, map_atoms, surplus_atoms
 
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", ROOT.parent / "shared" / "data"))

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from cpp_gold import HUMANEVAL_X, INJECTIONS, SPOC, SPOC_PREFIX, SPOC_STANDARD, humaneval_x, spoc
 from lit_symbolic.certificate import Problem, Status
+from lit_symbolic.verifiers.compiling.prelude import CompilerUnavailable, prelude, toolchain
 from lit_symbolic.verifiers.cpp import CppVerifier
-from lit_symbolic.verifiers.cpp_prelude import CompilerUnavailable, prelude, toolchain
 from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
 
 
@@ -262,7 +262,10 @@ class TestSharedHeader:
             f'#!/bin/sh\ncase "$*" in *c++-header*) echo >> {tmp_path}/builds;; esac\nexec {shutil.which("g++")} "$@"\n'
         )
         counted.chmod(0o755)
-        code = f"from lit_symbolic.verifiers.cpp_prelude import prelude\nprint(prelude({str(counted)!r}, (), ('cstdio',), {str(tmp_path / 'c')!r}))"
+        code = (
+            "from lit_symbolic.verifiers.compiling.prelude import prelude\n"
+            f"print(prelude({str(counted)!r}, (), ('cstdio',), {str(tmp_path / 'c')!r}))"
+        )
         processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
         (header,) = {process.communicate()[0].strip() for process in processes}
         assert (tmp_path / "builds").read_text().count("\n") == 1
@@ -279,7 +282,7 @@ class TestSharedHeader:
         slow.write_text(f'#!/bin/sh\n{hangs}\nexec {shutil.which("g++")} "$@"\n')
         slow.chmod(0o755)
         toolchain(str(slow))
-        monkeypatch.setattr("lit_symbolic.verifiers.cpp_prelude.BUILD_SECONDS", 5)
+        monkeypatch.setattr("lit_symbolic.verifiers.compiling.prelude.BUILD_SECONDS", 5)
         with pytest.raises(CompilerUnavailable, match="within 5 s"):
             prelude(str(slow), (), ("cstdio",), str(tmp_path / "c"))
         started = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")

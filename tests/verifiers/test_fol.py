@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lit_symbolic.certificate import Problem, Status
 from lit_symbolic.verifiers.fol import KINDS, FirstOrderVerifier
-from lit_symbolic.verifiers.fol_formula import Connective, Negation, Predicate, Quantified, Term, read_formula
-from lit_symbolic.verifiers.fol_prover import Answer, decide
-from lit_symbolic.verifiers.logic_program import read_program
+from lit_symbolic.verifiers.reasoning.formula import Connective, Negation, Predicate, Quantified, Term, read_formula
+from lit_symbolic.verifiers.reasoning.program import read_program
+from lit_symbolic.verifiers.reasoning.prover import Answer, decide
 from rule_english import translate_prontoqa
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_symbolic.certificate import Problem
-from lit_symbolic.verifiers import game24_solver as solver
-from lit_symbolic.verifiers.arithmetic import apply, write_step
 from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.calculating import game24_solver as solver
+from lit_symbolic.verifiers.calculating.arithmetic import apply, write_step
 from lit_symbolic.verifiers.game24 import Game24Verifier
 
 OPERATORS = {

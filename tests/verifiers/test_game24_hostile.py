@@ -4,8 +4,8 @@ import time
 import pytest
 
 from lit_symbolic.certificate import Certificate, Problem, Status
-from lit_symbolic.verifiers import game24_solver as solver
-from lit_symbolic.verifiers.arithmetic import write_step
+from lit_symbolic.verifiers.calculating import game24_solver as solver
+from lit_symbolic.verifiers.calculating.arithmetic import write_step
 from lit_symbolic.verifiers.game24 import KINDS, Game24Verifier
 
 GOLD = "4 + 8 = 12 (left: 4 6 12)\n6 - 4 = 2 (left: 2 12)\n2 * 12 = 24 (left: 24)"

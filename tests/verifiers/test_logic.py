@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lit_symbolic.certificate import Problem, Status
 from lit_symbolic.verifiers.logic import KINDS, LogicVerifier
-from lit_symbolic.verifiers.logic_program import read_program
+from lit_symbolic.verifiers.reasoning.program import read_program
 from rule_english import translate, translate_prontoqa
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))

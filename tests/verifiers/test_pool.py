@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate, Problem, Status
-from lit_symbolic.verifiers.batches import _union_seconds
 from lit_symbolic.verifiers.pool import PoolStatistics, VerifierPool
+from lit_symbolic.verifiers.pooling.batches import _union_seconds
 
 # The workers get the path too, and must find the verifiers of the tests by the same name.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -12,7 +12,7 @@ import pytest
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.pool import Verification, VerifierPool
-from lit_symbolic.verifiers.workspace import Workspace
+from lit_symbolic.verifiers.pooling.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parent))
 from faulty import GOOD, Littering, Obedient, Solver

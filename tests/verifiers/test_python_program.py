@@ -234,7 +234,7 @@ def test_the_example_of_the_documentation_runs():
 
 
 def test_a_worker_has_an_interpreter_ready_before_its_first_answer():
-    code = "import pickle, sys; from lit_symbolic.verifiers import python_interpreter as p; v = pickle.loads(sys.stdin.buffer.read())"
+    code = "import pickle, sys; from lit_symbolic.verifiers.interpreting import interpreter as p; v = pickle.loads(sys.stdin.buffer.read())"
     code += "; print(len(p._Waiting._ready))"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(VERIFIER), capture_output=True, cwd=ROOT, check=True)
     assert done.stdout == b"1\n"

@@ -1,0 +1,1 @@
+"""What stands under the C++ verifier: its compiler, what that says, and the tests of a program."""

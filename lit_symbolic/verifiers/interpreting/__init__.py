@@ -1,0 +1,1 @@
+"""What stands under the verifier of Python programs: the interpreters, what runs inside, and the judgement."""

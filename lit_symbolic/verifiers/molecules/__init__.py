@@ -1,0 +1,1 @@
+"""What stands under the chemistry verifiers: notations, the atoms' places, functional groups, measures."""

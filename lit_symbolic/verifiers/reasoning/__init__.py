@@ -1,0 +1,1 @@
+"""What stands under the verifiers of logic: programs and the forward chainer, formulas and the prover."""
