@@ -1,7 +1,6 @@
 """Speed, gold programs and injected faults of the C++ verifier, for the tables of ``benchmarks/verifiers.py``.
 
-    python benchmarks/verifier_cpp.py [--quick]
-    python benchmarks/verifier_cpp.py --full   # all 3,135 gold programs; what was verified before it was stopped is not again
+    python benchmarks/verifiers.py --tools cpp   # all 3,135 gold programs: half an hour; what was verified before is not again
 
 Gold programs: SPoC's, assembled from their lines, and HumanEval-X's (``tests/support/cpp_gold.py``).
 """
@@ -16,7 +15,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from lit_symbolic.verifiers.compiling.prelude import prelude
 from lit_symbolic.verifiers.cpp import CppVerifier
 from lit_symbolic.verifiers.pool import VerifierPool
 from runs import ROOT
-from verifier_tables import Faults, Gold, Speed, faults_table, gold_table, speed_table
+from verifier_tables import Faults, Gold, Speed
 
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
@@ -111,21 +109,20 @@ def _processor_seconds() -> float:
     return mine + sum(seconds for process, (_, seconds) in parents.items() if descends(process))
 
 
-def gold(quick: bool, full: bool = False) -> list[Gold]:
-    """Gold programs with all their public and hidden tests: all of HumanEval-X and a sample of SPoC, or all of both."""
+def gold(quick: bool) -> list[Gold]:
+    """Gold programs with all their public and hidden tests: SPoC's and HumanEval-X's, or a sample of both."""
     rows = []
     sets: dict[str, tuple[CppVerifier, list[Answer], int]] = {}
     if SPOC.exists():
         answers = [*spoc("eval"), *spoc("test")]
-        sets["SPoC, train/split eval and test"] = VERIFIER, answers, 40 if quick else 300
+        sets["SPoC, train/split eval and test"] = VERIFIER, answers, 40
     if HUMANEVAL_X.exists():
-        sets["HumanEval-X C++"] = replace(VERIFIER, standard=CppVerifier.standard), list(humaneval_x()), 20 if quick else 100
+        sets["HumanEval-X C++"] = replace(VERIFIER, standard=CppVerifier.standard), list(humaneval_x()), 20
     for source, (verifier, answers, count) in sets.items():
-        if full or count >= len(answers):
-            name = source
-        else:
+        name = source
+        if quick:
             answers, name = random.Random(0).sample(answers, count), f"{source}: a sample of {count}"
-        certified = list(_certified(verifier, answers, RESULTS if full else None))
+        certified = list(_certified(verifier, answers, None if quick else RESULTS))
         exceptions = [f"{identifier}: {why}" for identifier, correct, why in certified if not correct]
         rows.append(Gold(name, len(certified), len(certified) - len(exceptions), exceptions))
     return rows
@@ -181,17 +178,3 @@ def faults(quick: bool) -> list[Faults]:
                         row.add(certificate, fault.text, fault.start, fault.end)
             rows.append(row)
     return rows
-
-
-def main() -> None:
-    """Print the tables."""
-    quick, full = "--quick" in sys.argv, "--full" in sys.argv
-    began = time.monotonic()
-    tables = [gold_table(gold(quick, full))] if full else [speed_table(speed(quick)), gold_table(gold(quick))]
-    if not full:
-        tables.append(faults_table(faults(quick)))
-    print(*tables, f"{time.monotonic() - began:.0f} s", sep="\n\n")
-
-
-if __name__ == "__main__":
-    main()

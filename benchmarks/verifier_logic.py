@@ -239,7 +239,7 @@ INJECTIONS: dict[str, Callable[[str, random.Random], Iterator[Injection]]] = {
     "truth value flipped in the query (wrong answer)": flipped("Query:"),
     "truth value flipped in a conclusion (wrong answer)": flipped("Rules:", ">>> "),
     "truth value flipped in a fact (wrong answer)": flipped("Facts:"),
-    "another name in a fact (wrong answer)": wrong_constant,
+    "(another name in a fact: a program without a fault, with another answer)": wrong_constant,
     "conclusion misspelled but declared (wrong answer)": strange_conclusion,
-    "a fact left out (wrong answer)": lost_fact,
+    "(a fact left out: nothing stands where it was)": lost_fact,
 }

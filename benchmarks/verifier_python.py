@@ -1,6 +1,6 @@
 """The Python verifier: how fast it is, whether gold programs are certified, whether findings hit injected faults.
 
-    python benchmarks/verifier_python.py [--quick]      # its tables
+    python benchmarks/verifiers.py --tools python       # its tables
     python benchmarks/verifier_python.py --answers 100  # verifies so many answers, says nothing: for measuring from outside
 
 Real programs: GSM-Hard's (PAL, ``solution()``), MBPP's and HumanEval's (with their tests), from the data folder beside the checkout.
@@ -29,7 +29,7 @@ from pathlib import Path
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.pool import VerifierPool
 from lit_symbolic.verifiers.python_program import PythonProgramVerifier
-from verifier_tables import Faults, Gold, Speed, faults_table, gold_table, speed_table
+from verifier_tables import Faults, Gold, Speed
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 VERIFIER = PythonProgramVerifier(fenced=False, wall_seconds=60)  # a busy machine is no fault
@@ -358,6 +358,7 @@ def _token(text: str, rng: random.Random, keep: Callable[[tokenize.TokenInfo], b
     return rng.choice(places) if places else None
 
 
+# In parentheses what stands apart from the total: there the wrong result shows, not its place.
 INJECTIONS: dict[str, Injection] = {
     "deleted colon": missing_colon,
     "deleted closing bracket": _deletion(")", "]", "}"),
@@ -370,27 +371,17 @@ INJECTIONS: dict[str, Injection] = {
     "division by zero": division_by_zero,
     "type error": type_error,
     "deleted return": missing_return,
-    "(wrong operator)": wrong_operator,  # in parentheses: the wrong result shows, not its place
+    "(wrong operator)": wrong_operator,
 }
 
 
 def main() -> None:
-    """Print the tables."""
+    """Verify so many answers and say nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--answers", type=int)
-    arguments = parser.parse_args()
-    if arguments.answers is not None:
-        for problem, text in [*_sums(1), *_sums(arguments.answers)]:  # the first starts what all use
-            if not VERIFIER.verify(problem, text).correct:
-                raise SystemExit(f"not certified: {text}")
-        return
-    for rows in (
-        speed_table(speed(arguments.quick)),
-        gold_table(gold(arguments.quick)),
-        faults_table(faults(arguments.quick)),
-    ):
-        print(rows, end="\n\n")
+    parser.add_argument("--answers", type=int, required=True)
+    for problem, text in [*_sums(1), *_sums(parser.parse_args().answers)]:  # the first starts what all use
+        if not VERIFIER.verify(problem, text).correct:
+            raise SystemExit(f"not certified: {text}")
 
 
 if __name__ == "__main__":

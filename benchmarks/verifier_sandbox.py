@@ -87,11 +87,3 @@ def _used() -> float:
 
 def _row(what: str, values: list[float], target: str) -> Speed:
     return Speed(what, median(values), min(values), max(values), target)
-
-
-if __name__ == "__main__":
-    import sys
-
-    from verifier_tables import speed_table
-
-    print(speed_table(speed("--quick" in sys.argv)))

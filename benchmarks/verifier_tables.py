@@ -90,6 +90,21 @@ class Faults:
         self.overlapped.append(hit)
         self.covered.append(len(covered) / max(1, len(text)))
 
+    def shares(self) -> FaultShares:
+        """What the table shows."""
+        means = (statistics.mean(values) if values else 0.0 for values in (self.overlapped, self.covered))
+        return FaultShares(self.kind, len(self.overlapped), *means)
+
+
+@dataclass(frozen=True)
+class FaultShares:
+    """One line of the table of faults: how many answers, which share a finding overlaps, which share findings cover."""
+
+    kind: str
+    answers: int
+    overlapped: float
+    covered: float
+
 
 def speed_table(rows: Iterable[Speed]) -> str:
     """Figures with their spread and targets."""
@@ -107,17 +122,37 @@ def gold_table(rows: Iterable[Gold]) -> str:
     return "\n".join([*lines, *(["", "Exceptions:", "", *exceptions] if exceptions else [])])
 
 
-def faults_table(rows: Iterable[Faults]) -> str:
-    """Share of the faults that a finding overlaps, and the share of the answer that findings cover."""
+def faults_table(rows: Iterable[FaultShares]) -> str:
+    """Share of the faults that a finding overlaps, and the share of the answer that findings cover.
+
+    Kinds in parentheses stand apart from the last line: what was injected there is not a fault at a place of its own.
+
+    Example:
+        >>> print(faults_table([FaultShares("a", 3, 1.0, 0.1), FaultShares("b", 1, 0.0, 0.1), FaultShares("(c)", 9, 0.0, 0.5)]))
+        | injected fault | answers | findings overlap it | share of the answer covered |
+        |---|---|---|---|
+        | a | 3 | 100.0% | 10.0% |
+        | b | 1 | 0.0% | 10.0% |
+        | (c) | 9 | 0.0% | 50.0% |
+        | **all but those in parentheses** (targets: at least 95%, at most 25%) | 4 | 75.0% | 10.0% |
+    """
+    rows = list(rows)
+    counted = [row for row in rows if row.answers and not row.kind.startswith("(")]
+    answers = sum(row.answers for row in counted)
+    means = [
+        sum(row.answers * share for row, share in zip(counted, shares, strict=True)) / max(1, answers)
+        for shares in ([row.overlapped for row in counted], [row.covered for row in counted])
+    ]
+    total = FaultShares("**all but those in parentheses** (targets: at least 95%, at most 25%)", answers, *means)
     return table(
         ("injected fault", "answers", "findings overlap it", "share of the answer covered"),
         [
             (
                 row.kind,
-                str(len(row.overlapped)),
-                f"{statistics.mean(row.overlapped):.1%}" if row.overlapped else "-",
-                f"{statistics.mean(row.covered):.1%}" if row.covered else "-",
+                str(row.answers),
+                f"{row.overlapped:.1%}" if row.answers else "-",
+                f"{row.covered:.1%}" if row.answers else "-",
             )
-            for row in rows
+            for row in [*rows, total]
         ],
     )

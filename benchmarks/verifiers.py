@@ -1,8 +1,11 @@
 """The symbolic tools: how fast they are, whether they certify the gold answers, and whether their findings hit the fault.
 
-    python benchmarks/verifiers.py                  # all tools; writes benchmarks/results/verifiers.md
-    python benchmarks/verifiers.py --tools cpp      # one tool; the others' parts of the table stay
+    python benchmarks/verifiers.py                  # measures what is missing; writes benchmarks/results/verifiers.md
+    python benchmarks/verifiers.py --tools cpp      # one tool
+    python benchmarks/verifiers.py --tables speed --again   # one table of each tool anew, on a quiet machine for instance
     python benchmarks/verifiers.py --quick          # a few answers of each, written nowhere
+
+Each table of each tool is a cell, a file of its own under benchmarks/results/verifiers/.
 
 Real answers come from a folder of public data sets beside the project; what is not there is left out of the table.
 """
@@ -11,17 +14,21 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import platform
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import which
 from subprocess import run
+from typing import Any
 
 from runs import ROOT
-from verifier_tables import faults_table, gold_table, speed_table
+from verifier_tables import Faults, FaultShares, Gold, Speed, faults_table, gold_table, speed_table
 
 RESULTS = ROOT / "benchmarks" / "results" / "verifiers"
 TOOLS = {
@@ -37,17 +44,32 @@ TOOLS = {
 PACKAGES = ("rdkit", "z3-solver", "selfies", "loky")
 
 
-def part(tool: str, quick: bool) -> str:
-    """The tables of one tool."""
+TABLES: dict[str, tuple[type, Callable[[list[Any]], str]]] = {
+    "speed": (Speed, speed_table),
+    "gold": (Gold, gold_table),
+    "faults": (FaultShares, faults_table),
+}
+
+
+def measured(tool: str, kind: str, quick: bool) -> dict[str, Any] | None:
+    """One cell: the rows of one table of one tool, and where they were taken; None if the tool has no such table."""
     module = importlib.import_module(f"verifier_{tool}")
+    if not hasattr(module, kind):
+        return None
+    place = environment()  # the load before the run
+    rows = [row.shares() if isinstance(row, Faults) else row for row in getattr(module, kind)(quick)]
+    return {"rows": [asdict(row) for row in rows], "date": time.strftime("%Y-%m-%d"), "environment": place}
+
+
+def shown(tool: str, cells: dict[str, dict[str, Any]]) -> str:
+    """The tables of one tool."""
     lines = [f"## {TOOLS[tool]}", ""]
-    tables = {"speed": speed_table, "gold": gold_table, "faults": faults_table}
-    for name, made_into_table in tables.items():
-        if hasattr(module, name):
-            rows = getattr(module, name)(quick)
-            lines += [made_into_table(rows), ""] if rows else [f"No data for `{name}` on this machine.", ""]
-    lines += [f"`python benchmarks/verifiers.py --tools {tool}`, {time.strftime('%Y-%m-%d')}; {environment()}.", ""]
-    return "\n".join(lines)
+    for kind, cell in cells.items():
+        of, made_into_table = TABLES[kind]
+        rows = [of(**row) for row in cell["rows"]]
+        lines += [made_into_table(rows) if rows else f"No data for `{kind}` on that machine.", ""]
+        lines += [f"{kind.capitalize()}: {cell['date']}; {cell['environment']}.", ""]
+    return "\n".join(lines if cells else [*lines, "Not measured.", ""])
 
 
 def environment() -> str:
@@ -74,8 +96,8 @@ def report() -> str:
         "",
     ]
     for tool in TOOLS:
-        path = RESULTS / f"{tool}.md"
-        lines.append(path.read_text() if path.exists() else f"## {TOOLS[tool]}\n\nNot measured.\n")
+        found = {kind: RESULTS / f"{tool}-{kind}.json" for kind in TABLES}
+        lines.append(shown(tool, {kind: json.loads(path.read_text()) for kind, path in found.items() if path.exists()}))
     return "\n".join(lines)
 
 
@@ -83,16 +105,27 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", nargs="+", choices=list(TOOLS), default=list(TOOLS))
+    parser.add_argument("--tables", nargs="+", choices=list(TABLES), default=list(TABLES))
     parser.add_argument("--quick", action="store_true", help="a few answers of each, written nowhere")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there")
+    parser.add_argument("--report", action="store_true", help="write the tables of the cells that are there, measure nothing")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
-    for tool in arguments.tools:
-        text = part(tool, arguments.quick)
-        print(text, flush=True)
-        if not arguments.quick:
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            (RESULTS / f"{tool}.md").write_text(text)
-            RESULTS.with_suffix(".md").write_text(report())
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for tool in [] if arguments.report else arguments.tools:
+        cells = {}
+        for kind in arguments.tables:
+            path = RESULTS / f"{tool}-{kind}.json"
+            if path.exists() and not arguments.again and not arguments.quick:
+                continue
+            cell = measured(tool, kind, arguments.quick)
+            if cell is not None:
+                cells[kind] = cell
+                if not arguments.quick:
+                    path.write_text(json.dumps(cell, indent=1, ensure_ascii=False) + "\n")
+        print(shown(tool, cells) if cells else f"{tool}: nothing is missing", flush=True)
+    if not arguments.quick:
+        RESULTS.with_suffix(".md").write_text(report())
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ INJECTIONS: dict[str, Injection] = {
     "member that does not exist": _wrong_member,
     "`<<` or `>>` deleted": _deletes_operator,
     "closing quote deleted": _deletes_quote,
-    "declaration deleted": _deletes_declaration,
-    "declared with the wrong type": _wrong_declared_type,
+    "(declaration deleted: shown where the name is used)": _deletes_declaration,
+    "(declared with the wrong type: shown where it is used)": _wrong_declared_type,
 }
 """Ways to break a program, by name. What they make of a program may still be one, in rare cases."""
