@@ -1,9 +1,9 @@
 """Lightning callbacks: rewards, checkpoints, what there is to look at."""
 
 from callbacks.checkpoint import IterationCheckpoint
-from callbacks.export import ModelExport
+from callbacks.export import AdapterExport
 from callbacks.progress import IterationProgressBar
 from callbacks.report import HtmlReport
 from callbacks.reward import RewardCallback, VerifierReward
 
-__all__ = ["HtmlReport", "IterationCheckpoint", "IterationProgressBar", "ModelExport", "RewardCallback", "VerifierReward"]
+__all__ = ["AdapterExport", "HtmlReport", "IterationCheckpoint", "IterationProgressBar", "RewardCallback", "VerifierReward"]

@@ -25,7 +25,7 @@ import lit_symbolic.policies
 import lit_symbolic.rollouts.native
 import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
-from callbacks.export import ModelExport
+from callbacks.export import AdapterExport
 from callbacks.progress import IterationProgressBar
 from callbacks.report import HtmlReport
 from callbacks.reward import VerifierReward
@@ -80,7 +80,7 @@ class SymbolicCLI(LightningCLI):
         """Callbacks that every run has, each with a key of its own."""
         parser.add_lightning_class_args(VerifierReward, "reward")
         parser.add_lightning_class_args(IterationCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(ModelExport, "export")
+        parser.add_lightning_class_args(AdapterExport, "export")
         parser.add_lightning_class_args(HtmlReport, "report")
         parser.add_lightning_class_args(IterationProgressBar, "progress")
         parser.add_argument(

@@ -40,21 +40,60 @@ def load_start(
                 check_vocabulary(tiny_tokenizer(words), {VOCABULARY: vocabulary_of(opened[1])})
             return opened
     model, tokenizer = policy.load(words)
-    if path is None:
-        return model, tokenizer
-    if path.is_dir():
+    if path is not None and path.is_dir():
         if not has_adapters(model):
             raise MisconfigurationException(
                 f"model.init_from: {path} is a LoRA adapter, and the policy has none; give policy.lora"
             )
         load_adapter(model, path)
-        return model, tokenizer
+    elif path is not None:
+        try:
+            load_checkpoint(model, tokenizer, path)
+        except MisconfigurationException as error:
+            raise MisconfigurationException(f"model.init_from: {error}") from error
+    return model, tokenizer
+
+
+def load_trained(
+    policy: PolicyLoader, init_from: str | None, checkpoint: Path, words: Sequence[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the policy as the checkpoint of a run left it.
+
+    Args:
+        policy: The run's policy.
+        init_from: What the run started from. Only a model folder still counts: it holds the base.
+        checkpoint: A Lightning checkpoint of this package.
+        words: The task's vocabulary.
+
+    Raises:
+        MisconfigurationException: If the weights do not belong to this policy.
+        FileNotFoundError: If the model folder that the run started from is gone.
+    """
+    start = None if init_from is None else Path(init_from)
+    if start is not None and (start.is_file() or start.suffix == ".ckpt" or (start / "adapter_config.json").is_file()):
+        start = None  # trained over since: it need not be there any more
+    if start is not None and not start.is_dir():
+        raise FileNotFoundError(
+            f"the run started from {start}, which is gone and may hold the base of its weights; put it back, or set model.init_from "
+            "to null in a copy of the config if it held an adapter"
+        )
+    model, tokenizer = load_start(policy, None if start is None else str(start), words)
+    load_checkpoint(model, tokenizer, checkpoint)
+    return model, tokenizer
+
+
+def load_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Give the policy the trained weights of the Lightning checkpoint ``path``.
+
+    Raises:
+        MisconfigurationException: If the file is no checkpoint of this package, or one of another policy.
+    """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         state = {key.removeprefix("model."): value for key, value in checkpoint["state_dict"].items() if key.startswith("model.")}
     except Exception as error:
         raise MisconfigurationException(
-            f"model.init_from: {path} is not a Lightning checkpoint of this package ({type(error).__name__})"
+            f"{path} is not a Lightning checkpoint of this package ({type(error).__name__})"
         ) from error
     check_vocabulary(tokenizer, checkpoint)
     check_adapter(model, checkpoint)
@@ -64,11 +103,10 @@ def load_start(
     wrong = sorted(name for name in wanted & set(state) if tuple(state[name].shape) != shapes[name])
     if missing or wrong:
         raise MisconfigurationException(
-            f"model.init_from: the weights in {path} do not belong to this policy "
+            f"the weights in {path} do not belong to this policy "
             f"(missing: {missing[:3] or 'none'}, other shape: {wrong[:3] or 'none'}); give the policy that it was trained with"
         )
     model.load_state_dict({name: state[name] for name in wanted}, strict=False)
-    return model, tokenizer
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> None:
