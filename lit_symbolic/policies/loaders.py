@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -181,6 +181,9 @@ class HuggingFacePolicy(PolicyLoader):
             if self.lora is not None:
                 require_same_adapter(meaning_of(model.peft_config[POLICY_ADAPTER]), meaning_of(self.lora.config()))
             train_adapter(model, POLICY_ADAPTER)
+            # Once more, now in float32: transformers rounds an adapter to the base's type, and skips DoRA's magnitudes.
+            saved = load_peft_weights(self.name, device="cpu", revision=self.revision)
+            set_peft_model_state_dict(model, saved, adapter_name=POLICY_ADAPTER)
         elif self.lora is not None:
             model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)
             train_adapter(model, POLICY_ADAPTER)
