@@ -160,6 +160,18 @@ class Unloadable:
         return GOOD
 
 
+class HoldsTheFirst:
+    """Hangs the first process that unpickles it; ``path`` then exists."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        if not os.path.exists(state["path"]):
+            Path(state["path"]).touch()
+            _hang()
+
+
 class Heavy:
     """Slow to unpickle; says how often this process did so, and how large it is."""
 

@@ -2,25 +2,19 @@ import pickle
 import random
 import subprocess
 import sys
-from fractions import Fraction
 from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brute_force import OPERATORS, brute_final_values
 from lit_symbolic.certificate import Problem
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.calculating import game24_solver as solver
 from lit_symbolic.verifiers.calculating.arithmetic import apply, write_step
 from lit_symbolic.verifiers.game24 import Game24Verifier
 
-OPERATORS = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b if b else None,
-}
 SOLVABLE = [cards for cards in solver.all_card_sets() if solver.solvable(cards, 24)]
 GOLD = "4 + 8 = 12 (left: 4 6 12)\n6 - 4 = 2 (left: 2 12)\n2 * 12 = 24 (left: 24)"
 
@@ -38,20 +32,6 @@ def verify(text, cards=(4, 4, 6, 8), target=24, **options):
 
 def faults(text, certificate):
     return [(finding.kind, text[finding.start : finding.end], finding.start) for finding in certificate.findings]
-
-
-def brute_final_values(numbers):
-    """All last numbers, by plain recursion over ordered pairs and fractions."""
-    if len(numbers) == 1:
-        return set(numbers)
-    values = set()
-    for i, j in permutations(range(len(numbers)), 2):
-        rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
-        for operate in OPERATORS.values():
-            result = operate(Fraction(numbers[i]), Fraction(numbers[j]))
-            if result is not None:
-                values |= brute_final_values([*rest, result])
-    return values
 
 
 def random_solution(cards, rng, target=24):

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate, Problem, Status
 from lit_symbolic.verifiers.pool import PoolStatistics, VerifierPool
+from lit_symbolic.verifiers.pooling import dispatcher
 from lit_symbolic.verifiers.pooling.batches import _union_seconds
 
 # The workers get the path too, and must find the verifiers of the tests by the same name.
 sys.path.insert(0, str(Path(__file__).parent))
-from faulty import GOOD, Echo, Heavy, Leaky, Obedient, Parent, Pid, Returns, Talkative, Unloadable, Unpicklable
+from faulty import GOOD, Echo, Heavy, HoldsTheFirst, Leaky, Obedient, Parent, Pid, Returns, Talkative, Unloadable, Unpicklable
 from processes import alive, children, eventually, nothing_is_left, workers  # noqa: F401 - a fixture of every test here
 
 PROBLEM = Problem("test", "0", "?")
@@ -212,18 +213,21 @@ def test_close_kills_children_and_cancels_what_is_not_verified(tmp_path: Path) -
             future.result(timeout=1)
 
 
-def test_a_worker_killed_while_it_starts_or_idles_costs_no_answer() -> None:
+def test_a_worker_killed_while_it_starts_or_idles_costs_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tmp_path / "first"
+    # Otherwise it could be up, and have given the answer, before the test finds it: that would be one that idles.
+    monkeypatch.setattr(dispatcher, "PING", pickle.dumps(HoldsTheFirst(str(first))))
     with uncached(workers=1) as pool:
         future = pool.submit(OBEDIENT, PROBLEM, "good")
-        assert eventually(lambda: bool(workers()))
-        killed = workers()
-        os.kill(killed[0], signal.SIGKILL)
+        assert eventually(first.exists, seconds=60)
+        (starting,) = workers()
+        os.kill(starting, signal.SIGKILL)
         assert future.result() == GOOD
-        killed += workers()
-        os.kill(killed[1], signal.SIGKILL)
-        assert eventually(lambda: killed[1] not in workers())
+        (idle,) = workers()
+        os.kill(idle, signal.SIGKILL)
+        assert eventually(lambda: idle not in workers())
         assert pool.verify(OBEDIENT, items("good", "good")) == [GOOD] * 2
-        assert pool.statistics.restarts == 2, killed
+        assert pool.statistics.restarts == 2, (starting, idle)
 
 
 def test_a_pool_starts_lazily_closes_twice_and_starts_again() -> None:

@@ -6,31 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from brute_force import OPERATORS, brute_final_values
 from lit_symbolic.verifiers.calculating import game24_solver as solver
 from lit_symbolic.verifiers.calculating.arithmetic import apply
 
-OPERATORS = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b if b else None,
-}
 SOLVABLE = [cards for cards in solver.all_card_sets() if solver.solvable(cards, 24)]
 puzzles = st.sampled_from(SOLVABLE)
-
-
-def brute_final_values(numbers):
-    """All last numbers, by plain recursion over ordered pairs and fractions."""
-    if len(numbers) == 1:
-        return set(numbers)
-    values = set()
-    for i, j in permutations(range(len(numbers)), 2):
-        rest = [n for k, n in enumerate(numbers) if k not in (i, j)]
-        for operate in OPERATORS.values():
-            result = operate(Fraction(numbers[i]), Fraction(numbers[j]))
-            if result is not None:
-                values |= brute_final_values([*rest, result])
-    return values
 
 
 def test_1362_of_the_1820_card_sets_are_solvable():
