@@ -32,9 +32,11 @@ from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.reporting.terminal import show_answer
 from lit_symbolic.tasks.base import Split, Task
 from lit_symbolic.verifiers.base import Verifier
-from lit_symbolic.verifiers.pool import VerifierPool
+from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
+from lit_symbolic.verifiers.ray_pool import RayVerifierPool
 
 CORRECT, WRONG, USAGE, INTERRUPTED = 0, 1, 2, 130
+POOLS: dict[str, type[AnswerPool]] = {"local": VerifierPool, "ray": RayVerifierPool}
 
 
 class UsageError(Exception):
@@ -75,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
+    except (ImportError, ConnectionError) as error:  # Ray is not installed, or its cluster is not there
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
 
@@ -82,13 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- the command line ---
 
 
-def _parse(arguments: list[str]) -> tuple[Task | Verifier, VerifierPool, Any]:
+def _parse(arguments: list[str]) -> tuple[Task | Verifier, AnswerPool, Any]:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--task")
+    first.add_argument("--pool", choices=POOLS, default="local")
     try:
-        name = first.parse_known_args(arguments)[0].task
+        chosen, arguments = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
+    name = chosen.task
+    if name is not None:
+        arguments = ["--task", name, *arguments]
     parser = jsonargparse.ArgumentParser(
         prog="python -m lit_symbolic.verify", description=__doc__, exit_on_error=False, allow_abbrev=False
     )
@@ -102,7 +111,9 @@ def _parse(arguments: list[str]) -> tuple[Task | Verifier, VerifierPool, Any]:
     )
     parser.add_argument("--json", action="store_true", help="A JSON object for each answer, instead of words.")
     parser.add_argument("--only_wrong", action="store_true", help="Leave out answers that are correct.")
-    parser.add_class_arguments(VerifierPool, "pool")
+    # Not as a group of its own, which would add another --pool, for a file of settings.
+    where = "Where answers are verified: --pool local (the default), processes of this machine; --pool ray, a Ray cluster"
+    parser.add_argument_group(where).add_class_arguments(POOLS[chosen.pool], "pool", as_group=False)
     kind: Any = find_class(name) if name else None
     if kind is not None:
         parser.add_class_arguments(kind, "judge")
@@ -110,7 +121,8 @@ def _parse(arguments: list[str]) -> tuple[Task | Verifier, VerifierPool, Any]:
         settings = parser.parse_args([re.sub(r"^--task\.", "--judge.", argument) for argument in arguments])
         # The older name is deprecated where there is the newer one.
         objects = (getattr(parser, "instantiate", None) or parser.instantiate_classes)(settings)
-        return objects.judge if hasattr(objects, "judge") else kind(), objects.pool, settings  # a class may have no settings
+        judge = objects.judge if hasattr(objects, "judge") else kind()  # a class may have no settings
+        return judge, POOLS[chosen.pool](**vars(settings.pool)), settings
     except (argparse.ArgumentError, ValueError, TypeError, OSError) as error:
         words = " ".join(str(error).split()).replace("judge.", "task.")
         raise UsageError(words or type(error).__name__) from None
@@ -235,7 +247,7 @@ def _short(value: Any) -> str:
 # --- output ---
 
 
-def _verify(rows: Sequence[Row], verifier: Verifier, pool: VerifierPool, as_json: bool, only_wrong: bool) -> int:
+def _verify(rows: Sequence[Row], verifier: Verifier, pool: AnswerPool, as_json: bool, only_wrong: bool) -> int:
     plain = bool(os.environ.get("NO_COLOR")) or not sys.stdout.isatty()
     console = Console(color_system=None if plain else "auto", soft_wrap=True, highlight=False, markup=False, emoji=False)
     counts = {"correct": 0, "wrong": 0, "without evidence": 0}
@@ -256,7 +268,7 @@ def _verify(rows: Sequence[Row], verifier: Verifier, pool: VerifierPool, as_json
     return CORRECT if counts["correct"] == len(rows) else WRONG
 
 
-def _certificates(rows: Iterable[Row], verifier: Verifier, pool: VerifierPool) -> Iterator[tuple[Row, Certificate]]:
+def _certificates(rows: Iterable[Row], verifier: Verifier, pool: AnswerPool) -> Iterator[tuple[Row, Certificate]]:
     """Certificates in the order of the rows, each as soon as it and those before it are there."""
     pending = []
     for row in rows:

@@ -134,6 +134,8 @@ def test_a_bad_line_is_named_by_file_and_number_and_nothing_is_verified(run, tex
         (["--task", "Game24", "--task.max_value", "x"], "task.max_value"),
         (["--task", "Game24", "--task.max_value", "1"], "max_value (1) is at least as large as the largest card"),
         (["--task", "Game24", "--pool.workers", "0"], "workers is the number of worker processes"),
+        (["--task", "Game24", "--pool", "cloud"], "argument --pool: invalid choice: 'cloud'"),
+        (["--task", "Game24", "--pool.address", "auto"], "unrecognized arguments: --pool.address"),
         (["--task", "Game24", "no/such/file"], "no/such/file: No such file or directory"),
         (["--task", "Game24Verifier", "-"], "<stdin>:1: the id '24:4-4-6-8' is none of the task's; only a task has ids"),
     ],

@@ -1,5 +1,6 @@
 """The pool on Ray: a head without processors and two nodes with one each, all on this machine; a third is killed."""
 
+import json
 import os
 import pickle
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from lit_symbolic import verify
 from lit_symbolic.certificate import Certificate, Problem, Status
 from lit_symbolic.verifiers import ray_pool
 from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
@@ -184,6 +186,21 @@ def test_without_ray_the_first_answer_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'lit-symbolic\[ray\]'"):
         RayVerifierPool().submit(OBEDIENT, PROBLEM, "good")
+
+
+def test_the_command_line_verifies_through_ray(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("(4 + 8) * (6 - 4)", True), ("4 + 8 = 11", False)]
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps({"id": "24:4-4-6-8", "answer": answer}) + "\n" for answer, _ in rows))
+    command = ["--task", "Game24", "--json", str(file), "--pool", "ray", "--pool.workers", "1"]
+    assert verify.main([*command, "--pool.address", cluster.address]) == 1
+    certificates = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(certificate["status"], certificate["correct"]) for certificate in certificates] == [("ok", good) for _, good in rows]
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert verify.main(command) == 2
+    assert capsys.readouterr().err == "error: RayVerifierPool needs ray: pip install 'lit-symbolic[ray]'\n"
 
 
 def test_workers_die_with_a_trainer_that_is_killed(cluster: Any, tmp_path: Path) -> None:
