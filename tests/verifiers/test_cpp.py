@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from cpp_gold import HUMANEVAL_X, INJECTIONS, SPOC, SPOC_PREFIX, SPOC_STANDARD, 
 from lit_symbolic.certificate import Problem, Status
 from lit_symbolic.verifiers.compiling.prelude import CompilerUnavailable, prelude, toolchain
 from lit_symbolic.verifiers.cpp import CppVerifier
-from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
+from lit_symbolic.verifiers.sandbox import Limits, Sandbox, SandboxUnavailable
+from sandboxes import available
 
 
 def sandboxed() -> bool:
@@ -254,6 +256,21 @@ class TestSharedHeader:
         assert prelude("g++", flags, ("cstdio",), str(tmp_path)) == header
         assert header.with_name("prelude.h.gch").stat().st_mtime_ns == built
         assert prelude("g++", ("-std=gnu++11", "-O2"), ("cstdio",), str(tmp_path)) != header
+
+    @pytest.mark.parametrize("means", ["bubblewrap", "kernel"])
+    def test_its_folder_is_closed_to_others_and_who_executes_in_the_sandbox_still_reads_it(self, tmp_path, means):
+        flags, before = ("-std=gnu++11", "-O1"), os.umask(0o077)
+        try:
+            header = prelude("g++", flags, ("cstdio",), str(tmp_path / "cache"))
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+        command = ["g++", *flags, "-H", "-fsyntax-only", "-include", str(header), "a.cpp"]
+        limits = Limits(wall_seconds=60, cpu_seconds=20, memory_megabytes=1024)
+        files, readable = {"a.cpp": b"int main() { puts(NULL); }"}, [*toolchain("g++").readable, str(header.parent)]
+        done = available(Sandbox(means=means)).run(command, files=files, readable=readable, limits=limits)
+        assert done.returncode == 0
+        assert f"! {header}.gch" in done.stderr.decode()
 
     def test_processes_that_want_it_at_once_build_it_once_and_what_a_killed_one_left_is_removed(self, tmp_path):
         counted = tmp_path / "bin" / "g++"

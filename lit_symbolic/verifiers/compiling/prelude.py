@@ -91,6 +91,8 @@ def prelude(compiler: str, flags: Sequence[str], headers: Sequence[str], cache_d
     tool = toolchain(compiler)
     key = hashlib.sha256("\0".join([tool.identity, *flags, "", *headers]).encode()).hexdigest()[:24]
     root = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    # Closed to others: what lies in it is compiled into every answer. The sandbox mounts the header's own folder, open to all,
+    # from within the rights of who asked, so that who executes needs no way through this one.
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     if root.stat().st_uid != os.geteuid():
         raise CompilerUnavailable(f"{root} belongs to somebody else: name a folder of your own as cache_dir")
