@@ -32,6 +32,7 @@ from lit_symbolic.modules.saving import (
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import PolicyLoader
+from lit_symbolic.policies.special_tokens import require_chat_template
 from lit_symbolic.rewards import CombinationRule, combine, left_out
 from lit_symbolic.rollouts.alignment import align
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
@@ -106,6 +107,8 @@ class SymbolicModule(LightningModule):
             return
         try:
             self.model, self.tokenizer = load_start(self.policy, self.init_from, self.task.vocabulary())
+            if self.chat:
+                require_chat_template(self.tokenizer)
             self.model.train()
             self.build_heads()
         except ValueError as error:

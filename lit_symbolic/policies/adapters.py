@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from transformers import PreTrainedModel
+
+AdapterLayer: TypeAlias = BaseTunerLayer | AuxiliaryTrainingWrapper
 
 # What decides how the weights of a LoRA adapter are read; the layers it sits on are seen from its weights.
 MEANING = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
@@ -32,31 +34,48 @@ def active_adapter(model: PreTrainedModel, name: str | None) -> Iterator[None]:
     Raises:
         ValueError: If the model has no adapters, or none of that name.
     """
-    layers = [module for module in model.modules() if isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
-    if not layers:
+    present = Route(model)
+    if not present.stations:
         raise ValueError("the model carries no adapters: give policy.lora, or choose a reference or critic that needs none")
     known = getattr(model, "peft_config", {})
     if name is not None and name not in known:
         raise ValueError(f"no adapter {name!r} to switch to; the model has {sorted(known)}")
-    trainable = {p: p.requires_grad for p in model.parameters()}
-    before = [(layer, list(layer.active_adapters), layer.disable_adapters) for layer in layers]
-
-    def restore_trainable() -> None:
-        for parameter, requires_grad in trainable.items():
-            parameter.requires_grad_(requires_grad)
-
     try:
-        for layer in layers:
-            layer.enable_adapters(name is not None)
-            if name is not None:
-                layer.set_adapter([name])
-        restore_trainable()
+        _switch([(layer, names if name is None else [name], name is None) for layer, names, _ in present.stations])
         yield
     finally:
-        for layer, names, disabled in before:
-            layer.enable_adapters(not disabled)
-            layer.set_adapter(names)
-        restore_trainable()
+        present.take()
+
+
+class Route:
+    """Which adapters each layer of a module went through when this was made.
+
+    Args:
+        module: A model or a part of one.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        layers = [layer for layer in module.modules() if isinstance(layer, (BaseTunerLayer, AuxiliaryTrainingWrapper))]
+        self.stations: list[tuple[AdapterLayer, list[str], bool]] = [
+            (layer, list(layer.active_adapters), layer.disable_adapters) for layer in layers
+        ]
+
+    def take(self) -> None:
+        """Send forward passes through those adapters again."""
+        _switch(self.stations)
+
+
+def _switch(stations: Iterable[tuple[AdapterLayer, list[str], bool]]) -> None:
+    """Give each layer its active adapters, or none where the flag says disabled; what is trainable stays as it is."""
+    for layer, names, disabled in stations:
+        if (list(layer.active_adapters), layer.disable_adapters) == (names, disabled):
+            continue
+        assert isinstance(layer, nn.Module)
+        trainable = [(parameter, parameter.requires_grad) for parameter in layer.parameters()]
+        layer.enable_adapters(not disabled)
+        layer.set_adapter(names)
+        for parameter, requires_grad in trainable:
+            parameter.requires_grad_(requires_grad)
 
 
 def train_adapter(model: PreTrainedModel, name: str) -> None:

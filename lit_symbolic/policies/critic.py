@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lit_symbolic.policies.adapters import active_adapter, clone_adapter
+from lit_symbolic.policies.checkpointing import recompute_through_own_adapter
 from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.policies.loaders import POLICY_ADAPTER
 
@@ -28,26 +29,22 @@ class Critic(nn.Module):
             (its bytes once more, and those of its optimizer).
 
     Raises:
-        ValueError: If ``adapter`` is asked of a policy without adapters or with gradient checkpointing, or ``own`` of
-            quantized weights.
+        ValueError: If ``adapter`` is asked of a policy without adapters, or ``own`` of quantized weights.
     """
 
     def __init__(self, policy: PreTrainedModel, kind: CriticKind) -> None:
         super().__init__()
         self.kind = kind
-        width = policy.config.get_text_config(decoder=True).hidden_size
+        # What the output head reads: OPT may project to another width than that of its blocks.
+        width = policy.get_output_embeddings().in_features
         # float32 and zero: the first values are 0 whatever the trunk says, and no precision is lost in small returns.
         self.head = nn.Linear(width, 1, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.own: PreTrainedModel | None = None
         if kind == "adapter":
-            if policy.is_gradient_checkpointing:
-                raise ValueError(
-                    "critic: adapter does not go with gradient checkpointing (the backward pass would recompute through "
-                    "the wrong adapter); use critic: head"
-                )
             clone_adapter(policy, POLICY_ADAPTER, CRITIC_ADAPTER, trainable=True)
+            recompute_through_own_adapter(policy)
         elif kind == "own":
             if getattr(policy, "is_quantized", False):
                 raise ValueError("critic: own would copy a quantized model, which cannot be trained; use critic: head or adapter")

@@ -21,7 +21,9 @@ from transformers import (
 )
 
 from lit_symbolic.policies.adapters import has_adapters, meaning_of, require_same_adapter, train_adapter
+from lit_symbolic.policies.checkpointing import checkpoint_activations
 from lit_symbolic.policies.forward import require_plain_head
+from lit_symbolic.policies.special_tokens import complete_special_tokens, require_plain_embeddings
 from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
 from lit_symbolic.seeding import run_seed
 
@@ -136,7 +138,8 @@ class HuggingFacePolicy(PolicyLoader):
 
     Raises:
         ValueError: If the base is quantized and ``lora`` is None; on loading, if ``name`` is an adapter folder and
-            ``lora`` describes another adapter, or if the model alters logits after its head.
+            ``lora`` describes another adapter, if the model alters logits after its head, or if no end-of-sequence or
+            padding token can be found (see :func:`lit_symbolic.policies.special_tokens.complete_special_tokens`).
     """
 
     def __init__(
@@ -177,6 +180,7 @@ class HuggingFacePolicy(PolicyLoader):
         if self.quantization == "nf4":
             keep_cpu_weights_packed(model)
         require_plain_head(model)
+        added = complete_special_tokens(model, tokenizer, frozen=self.lora is not None or has_adapters(model))
         if has_adapters(model):
             if self.lora is not None:
                 require_same_adapter(meaning_of(model.peft_config[POLICY_ADAPTER]), meaning_of(self.lora.config()))
@@ -187,12 +191,10 @@ class HuggingFacePolicy(PolicyLoader):
         elif self.lora is not None:
             model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)
             train_adapter(model, POLICY_ADAPTER)
+        if added and has_adapters(model):
+            require_plain_embeddings(model)
         if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-            model.enable_input_require_grads()
-        if tokenizer.pad_token_id is None:
-            # Masks go by length here, so sharing the id loses no end-of-sequence reward and needs no new embedding.
-            tokenizer.pad_token_id = tokenizer.eos_token_id
+            checkpoint_activations(model)
         switch_dropout_off(model)
         return model, tokenizer
 
