@@ -35,12 +35,12 @@ def test_a_prompt_is_one_turn_of_the_user_and_the_beginning_of_an_answer(
     sizes = {"demonstrations": 4} if kind is SFTModule else {"problems": 2, "samples": 2}
     for chat, wanted in ((True, "<s> user : say</s> assistant :"), (False, "<s> say")):
         module = kind(policy, chat=chat, max_new_tokens=4, **sizes)  # type: ignore[arg-type]
-        batch = next(iter(fit(module, Say()).train_dataloader))
+        batch = next(iter(fit(module, Say()).train_dataloader or ()))
         words = wanted.replace("</s>", " </s>").split()
         assert module.tokenizer.convert_ids_to_tokens(batch["prompt_ids"][0].tolist()) == words
 
 
 def test_a_tokenizer_without_a_template_is_refused_before_anything_is_sampled(fit: Fit, tmp_path: Path) -> None:
     module = SFTModule(HuggingFacePolicy(str(folder_with(None, tmp_path)), lora=Lora(r=2), dtype="float32"), chat=True)
-    with pytest.raises(MisconfigurationException, match="no chat template; set model.chat to false"):
+    with pytest.raises(MisconfigurationException, match=r"no chat template; set model\.chat to false"):
         fit(module, Say())
