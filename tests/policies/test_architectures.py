@@ -13,7 +13,8 @@ from architectures import ARCHITECTURES, save_architecture
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import Critic, HuggingFacePolicy, Lora
 from lit_symbolic.policies.forward import response_hidden
-from lit_symbolic.rollouts.engine import NativeEngine, SamplingSettings, left_padded
+from lit_symbolic.rollouts.engine import SamplingSettings, left_padded
+from lit_symbolic.rollouts.native import NativeEngine
 
 PROMPTS = [[1, 25, 26, 27, 28, 29], [1, 40, 41], [1, 32, 33, 34]]
 ANSWERS = [[20, 21], [22, 23, 24, 2], [25]]
