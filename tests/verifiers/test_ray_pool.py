@@ -196,11 +196,12 @@ def test_the_command_line_verifies_through_ray(
     file.write_text("".join(json.dumps({"id": "24:4-4-6-8", "answer": answer}) + "\n" for answer, _ in rows))
     command = ["--task", "Game24", "--json", str(file), "--pool", "ray", "--pool.workers", "1"]
     assert verify.main([*command, "--pool.address", cluster.address]) == 1
-    certificates = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    output = capsys.readouterr().out.splitlines()  # Ray may have words of its own about the node that was killed
+    certificates = [json.loads(line) for line in output if line.startswith("{")]
     assert [(certificate["status"], certificate["correct"]) for certificate in certificates] == [("ok", good) for _, good in rows]
     monkeypatch.setitem(sys.modules, "ray", None)
     assert verify.main(command) == 2
-    assert capsys.readouterr().err == "error: RayVerifierPool needs ray: pip install 'lit-symbolic[ray]'\n"
+    assert "error: RayVerifierPool needs ray: pip install 'lit-symbolic[ray]'\n" in capsys.readouterr().err
 
 
 def test_workers_die_with_a_trainer_that_is_killed(cluster: Any, tmp_path: Path) -> None:
