@@ -22,6 +22,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import lit_symbolic.modules
 import lit_symbolic.policies
+import lit_symbolic.rollouts.continuous_batching
+import lit_symbolic.rollouts.hf
 import lit_symbolic.rollouts.native
 import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
