@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 from collections import Counter
@@ -43,9 +44,11 @@ def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
     with written_whole(folder) as unfinished:
         if has_adapters(model):
             write_adapter(model, unfinished)
+            tokenizer.save_pretrained(unfinished)
+            drop_words_without_row(unfinished, model.config.get_text_config(decoder=True).vocab_size)
         else:
             model.save_pretrained(unfinished, max_shard_size="5GB")
-        tokenizer.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
 
 
 def write_merged(
@@ -107,6 +110,30 @@ def write_adapter(model: PreTrainedModel, folder: Path) -> None:
     save_file(weights, folder / SAFETENSORS_WEIGHTS_NAME, metadata={"format": "pt"})
 
 
+def drop_words_without_row(folder: Path, rows: int) -> None:
+    """Take words that were added for training out of the tokenizer in ``folder``, where the base has no rows for them.
+
+    That is a padding token in a row that was added (:func:`lit_symbolic.policies.special_tokens.complete_special_tokens`):
+    a base that is loaded elsewhere has no such row, and padding with it would fail. The end-of-sequence token pads instead.
+
+    Args:
+        folder: A saved tokenizer.
+        rows: Rows of the base's embedding as it is loaded elsewhere.
+    """
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text()) if path.is_file() else {"added_tokens": []}
+    dropped = {word["content"] for word in content["added_tokens"] if word["id"] >= rows}
+    if not dropped:
+        return
+    content["added_tokens"] = [word for word in content["added_tokens"] if word["content"] not in dropped]
+    path.write_text(json.dumps(content, ensure_ascii=False))
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    if settings.get("pad_token") in dropped:
+        settings["pad_token"] = settings["eos_token"]
+    path.write_text(json.dumps(settings, ensure_ascii=False, indent=2))
+
+
 def plain_base(model: PreTrainedModel) -> PreTrainedModel:
     """The base under a policy's adapters as a model of its plain class on the CPU, without quantization; only for writing.
 
@@ -115,6 +142,8 @@ def plain_base(model: PreTrainedModel) -> PreTrainedModel:
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
+    # A row for a padding token may have been added, of which the configuration says nothing while the base is frozen.
+    config.get_text_config(decoder=True).vocab_size = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
     with torch.device("meta"):
         plain = type(model)(config)
     weights: dict[str, Tensor] = {}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors import safe_open
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -18,6 +19,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -287,6 +289,49 @@ def test_an_update_that_is_not_finite_is_refused_and_nothing_is_left(base: Base,
     with pytest.raises(ValueError, match="NaN"):
         write_merged(model, tokenizer, tmp_path / "merged")
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- a padding token that the base has no row for
+
+
+@pytest.fixture
+def unpadded(tmp_path: Path) -> Path:
+    """A base whose tokenizer has no word to pad with, and whose embedding has no row to spare."""
+    torch.manual_seed(0)
+    letters = Tokenizer(models.WordLevel({**{f"w{i}": i for i in range(39)}, "</s>": 39}, unk_token="w0"))
+    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="</s>").save_pretrained(tmp_path / "base")
+    sizes = {**SIZES, "vocab_size": 40, "eos_token_id": 39, "pad_token_id": None}
+    AutoModelForCausalLM.from_config(LlamaConfig(intermediate_size=128, **sizes)).save_pretrained(tmp_path / "base")
+    return tmp_path / "base"
+
+
+def test_a_merged_or_whole_model_has_a_row_for_the_padding_token_that_was_added(unpadded: Path, tmp_path: Path) -> None:
+    model, tokenizer = trained(unpadded)
+    whole, words = HuggingFacePolicy(str(unpadded), dtype="float32").load(())
+    assert len(tokenizer) == len(words) == 41
+    write_merged(model, tokenizer, tmp_path / "merged", "float32")
+    write_policy(whole, words, tmp_path / "whole")
+    for name, written in (("merged", model), ("whole", whole)):
+        opened, saved = AutoModelForCausalLM.from_pretrained(tmp_path / name), AutoTokenizer.from_pretrained(tmp_path / name)
+        assert opened.config.vocab_size == len(opened.get_input_embeddings().weight) == len(saved) == 41
+        assert saved.pad_token_id == tokenizer.pad_token_id == 40 == opened.generation_config.pad_token_id
+        torch.testing.assert_close(logits(opened), logits(written), atol=1e-5, rtol=0)
+
+
+def test_an_adapters_tokenizer_has_no_word_that_its_base_has_no_row_for(unpadded: Path, tmp_path: Path) -> None:
+    model, tokenizer = trained(unpadded)
+    write_policy(model, tokenizer, tmp_path / "model")
+    assert tokenizer.pad_token_id == 40
+    opened, saved = AutoModelForCausalLM.from_pretrained(tmp_path / "model"), AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert len(saved) == len(opened.get_input_embeddings().weight) == 40
+    assert (saved.pad_token, saved.eos_token) == ("</s>", "</s>")
+    assert saved("w1 w2 w3")["input_ids"] == tokenizer("w1 w2 w3")["input_ids"] == [1, 2, 3]
+    torch.testing.assert_close(logits(opened), logits(model)[..., :40], atol=1e-5, rtol=0)
+    # A run that goes on from it adds the same word and row again.
+    again, words = HuggingFacePolicy(str(tmp_path / "model"), lora=Lora(r=4), dtype="float32").load(())
+    assert words.get_vocab() == tokenizer.get_vocab()
+    torch.testing.assert_close(logits(again), logits(model), atol=1e-5, rtol=0)
 
 
 # ---------------------------------------------------------------- whole models, and where a run starts
