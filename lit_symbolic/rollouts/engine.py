@@ -64,6 +64,9 @@ class RolloutEngine(ABC):
         """
         return True
 
+    def release(self) -> None:  # noqa: B027 - most keep nothing
+        """Give back what is kept between calls (copies of weights, caches); the next call makes it anew."""
+
     @abstractmethod
     def generate(
         self,

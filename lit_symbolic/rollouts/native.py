@@ -1,27 +1,31 @@
 """Sampling answers inside the trainer's process.
 
-Each prompt is read once for its n samples, the cache is allocated once, and rows that have ended leave the batch.
+Each prompt is read once for its n samples, prompts of like length are sampled together, the cache is allocated once, and
+rows that have ended leave the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_symbolic.rollouts.decoders import Decoder, TransformersDecoder
-from lit_symbolic.rollouts.engine import (
-    Generation,
-    OnFinished,
-    RolloutEngine,
-    SamplingSettings,
-    left_padded,
-    require_prompts,
+from lit_symbolic.rollouts.decoders import TransformersDecoder
+from lit_symbolic.rollouts.engine import Generation, OnFinished, RolloutEngine, SamplingSettings, require_prompts
+from lit_symbolic.rollouts.llama import LlamaDecoder, LlamaWeights
+from lit_symbolic.rollouts.merged import MergedCopy
+from lit_symbolic.rollouts.sampler import Report, Sampler
+from lit_symbolic.rollouts.threads import side_by_side
+from lit_symbolic.rollouts.turns import TurnLimits, parts_of, plan_turns
+
+LEAST_ROWS = (
+    32  # of a part that has a thread of its own: with fewer, reading the weights is what costs, and that is better shared
 )
-from lit_symbolic.rollouts.llama import LlamaDecoder
+GPU_CHECK_STEPS = 8
 
 
 class NativeEngine(RolloutEngine):
@@ -29,21 +33,58 @@ class NativeEngine(RolloutEngine):
 
     Args:
         max_rows: Rows sampled at a time; more are sampled in turns. Bounds the memory of the key-value cache.
+        max_cache_tokens: Tokens that the key-value cache holds at most, padding and room for answers included; null is no
+            bound but ``max_rows``. A token of a 7B model takes 0.5 MB.
+        max_padding: Prompts whose lengths differ by more tokens are not sampled together.
         compact_share: Ended rows leave the batch once they are at least this share of it; leaving copies the cache.
         fused: Use :class:`LlamaDecoder` where it applies; off, the model's own forward pass is always used.
+        dtype: ``policy`` samples from the policy's own weights. ``bfloat16`` samples from a copy of them in bfloat16,
+            adapters merged in, refreshed at each call: two bytes a weight (14 GB for 7B), held between calls for all but
+            plain Llamas. Log-probs are the copy's: see :attr:`exact`.
+        threads: CPU threads among which rows are shared out, where the fused decoder runs; null is torch's number.
+        check_every: Steps between two looks at which rows have ended; null is 1 on a CPU and 8 on a GPU, which so
+            never waits for the host. Answers are the same.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, max_rows: int = 256, compact_share: float = 0.125, fused: bool = True) -> None:
-        if max_rows < 1:
-            raise ValueError(f"max_rows must be at least 1, got {max_rows}")
+    def __init__(
+        self,
+        max_rows: int = 256,
+        max_cache_tokens: int | None = None,
+        max_padding: int = 128,
+        compact_share: float = 0.125,
+        fused: bool = True,
+        dtype: Literal["policy", "bfloat16"] = "policy",
+        threads: int | None = None,
+        check_every: int | None = None,
+    ) -> None:
+        least = {"max_rows": 1, "max_cache_tokens": 1, "max_padding": 0, "threads": 1, "check_every": 1}
+        for name, bound in least.items():
+            value = locals()[name]
+            if value is not None and value < bound:
+                raise ValueError(f"{name} must be at least {bound}, got {value}")
         if not 0 < compact_share <= 1:
             raise ValueError(f"compact_share lies in (0, 1], got {compact_share}")
-        self.max_rows = max_rows
+        if dtype not in ("policy", "bfloat16"):
+            raise ValueError(f"dtype is policy or bfloat16, got {dtype!r}")
+        self.limits = TurnLimits(max_rows, max_cache_tokens, max_padding)
         self.compact_share = compact_share
         self.fused = fused
+        self.dtype = dtype
+        self.threads = threads
+        self.check_every = check_every
+        self._copy: MergedCopy | None = None
+
+    @property
+    def exact(self) -> bool:
+        """See :attr:`RolloutEngine.exact`: whether the policy's own weights are sampled from."""
+        return self.dtype == "policy"
+
+    def release(self) -> None:
+        """See :meth:`RolloutEngine.release`: let go of the bfloat16 copy; the next call makes it anew."""
+        self._copy = None
 
     def generate(
         self,
@@ -58,126 +99,69 @@ class NativeEngine(RolloutEngine):
     ) -> Generation:
         """See :meth:`RolloutEngine.generate`."""
         require_prompts(prompts, samples)
-        # Random numbers are drawn for all rows and steps at once: an answer depends neither on when other rows end
-        # nor on max_rows.
-        randoms = torch.rand(len(prompts) * samples, settings.max_new_tokens, generator=generator)
-        per_turn = max(1, self.max_rows // samples)
+        device, rows, steps = model.device, len(prompts) * samples, settings.max_new_tokens
+        # Random numbers are drawn for all rows and steps at once: an answer depends neither on when other rows end nor
+        # on which are sampled beside it.
+        randoms = torch.rand(rows, steps, generator=generator)
+        check_every = self.check_every or (1 if device.type == "cpu" else GPU_CHECK_STEPS)
+        longest = 0
         was_training = model.training
         model.eval()
         try:
             # Inference tensors could not be used in a loss later, hence no_grad.
-            with torch.inference_mode(False), torch.no_grad():
-                decoder: Decoder
-                decoder = LlamaDecoder(model) if self.fused and LlamaDecoder.supports(model) else TransformersDecoder(model)
-                turns = []
-                for first in range(0, len(prompts), per_turn):
-                    rows = slice(first * samples, (first + per_turn) * samples)
-                    turn = _Turn(
-                        decoder, model.device, settings, eos_ids, pad_id, on_finished, first * samples, self.compact_share
-                    )
-                    turns.append(turn.run(prompts[first : first + per_turn], samples, randoms[rows]))
-                return _joined(turns, pad_id)
+            with torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+                out = Generation(
+                    ids=torch.full((rows, steps), pad_id, device=device),
+                    lengths=torch.empty(rows, dtype=torch.long, device=device),
+                    logprobs=torch.zeros(rows, steps, device=device),
+                    ended=torch.empty(rows, dtype=torch.bool, device=device),
+                )
+                source = self._source(model)
+                fused = isinstance(source, LlamaWeights)
+                threads = (self.threads or torch.get_num_threads()) if fused and device.type == "cpu" else 1
+                # What the fused decoder rounds is settled by its weights.
+                stack.enter_context(torch.autocast(device.type, enabled=not fused and torch.is_autocast_enabled(device.type)))
+                for turn in plan_turns([len(prompt) for prompt in prompts], samples, steps, self.limits):
+                    parts = parts_of(turn, samples, threads, LEAST_ROWS)
+                    places = [[prompt * samples + k for prompt in part for k in range(samples)] for part in parts]
+                    jobs, reports = [], []
+                    for part, part_rows in zip(parts, places, strict=True):
+                        decoder = LlamaDecoder(source) if isinstance(source, LlamaWeights) else TransformersDecoder(source)
+                        sampler = Sampler(decoder, device, settings, eos_ids, pad_id, self.compact_share, check_every)
+                        jobs.append(_job(sampler, [prompts[index] for index in part], samples, randoms[part_rows]))
+                        reports.append(_report(on_finished, part_rows))
+                    for part_rows, answers in zip(places, side_by_side(jobs, reports), strict=True):
+                        length = answers.ids.shape[1]
+                        longest = max(longest, length)
+                        where = torch.tensor(part_rows, device=device)
+                        out.ids[where, :length], out.logprobs[where, :length] = answers.ids, answers.logprobs
+                        out.lengths[where], out.ended[where] = answers.lengths, answers.ended
         finally:
             model.train(was_training)
+        return Generation(out.ids[:, :longest], out.lengths, out.logprobs[:, :longest], out.ended)
+
+    def _source(self, model: PreTrainedModel) -> LlamaWeights | PreTrainedModel:
+        """What is sampled from: the present weights, as the fused decoder wants them where it applies."""
+        dtype = None if self.exact else torch.bfloat16
+        if dtype is not None and not (self.fused and LlamaWeights.supports(model)):
+            if self._copy is not None and self._copy.source is MergedCopy.base_of(model):
+                self._copy.refresh()
+            else:
+                self._copy = None  # the old one goes before the new one comes
+                self._copy = MergedCopy(model, dtype)
+            model = self._copy.model
+        # Under autocast the policy's own forward pass rounds where the fused one does not.
+        rounds = dtype is None and torch.is_autocast_enabled(model.device.type)
+        return LlamaWeights(model, dtype) if self.fused and not rounds and LlamaWeights.supports(model) else model
 
 
-@dataclass(slots=True)
-class _Turn:
-    """One batch from prefill to the last token."""
-
-    decoder: Decoder
-    device: torch.device
-    settings: SamplingSettings
-    eos_ids: Sequence[int]
-    pad_id: int
-    on_finished: OnFinished | None
-    first_row: int
-    compact_share: float
-
-    def run(self, prompts: Sequence[Sequence[int]], samples: int, randoms: Tensor) -> Generation:
-        ids, mask = left_padded(prompts, self.pad_id, self.device)
-        steps, rows = self.settings.max_new_tokens, len(prompts) * samples
-        randoms = randoms.to(self.device)
-        eos = torch.tensor(list(self.eos_ids), device=self.device)
-        out_ids = ids.new_full((rows, steps), self.pad_id)
-        out_logprobs = randoms.new_zeros((rows, steps))
-        lengths = ids.new_full((rows,), steps)
-        ended = torch.zeros(rows, dtype=torch.bool, device=self.device)
-        live = torch.arange(rows, device=self.device)
-        over = torch.zeros(rows, dtype=torch.bool, device=self.device)  # of the live rows, in their order
-        logits = self.decoder.prefill(ids, mask, samples, steps - 1).repeat_interleave(samples, dim=0)
-        for step in range(steps):
-            tokens, logprobs = draw(logits, randoms[live, step], self.settings.temperature)
-            if over.any():
-                tokens, logprobs = tokens.masked_fill(over, self.pad_id), logprobs.masked_fill(over, 0.0)
-            out_ids[live, step] = tokens
-            out_logprobs[live, step] = logprobs
-            ending = torch.isin(tokens, eos) & ~over
-            if ending.any():
-                over = over | ending
-                rows_ending = live[ending]
-                lengths[rows_ending] = step + 1
-                ended[rows_ending] = True
-                self._report(rows_ending, out_ids[rows_ending, : step + 1])
-                count = int(over.sum())
-                if count == len(live):
-                    steps = step + 1
-                    break
-                if count >= self.compact_share * len(live):
-                    kept = (~over).nonzero().squeeze(1)
-                    self.decoder.keep(kept)
-                    live, tokens, over = live[kept], tokens[kept], over[kept]
-            if step + 1 < steps:
-                logits = self.decoder.step(tokens)
-        cut = live[~over]
-        if len(cut):
-            self._report(cut, out_ids[cut])
-        return Generation(ids=out_ids[:, :steps], lengths=lengths, logprobs=out_logprobs[:, :steps], ended=ended)
-
-    def _report(self, rows: Tensor, ids: Tensor) -> None:
-        if self.on_finished is not None:
-            self.on_finished([self.first_row + row for row in rows.tolist()], ids.tolist())
+def _job(sampler: Sampler, prompts: Sequence[Sequence[int]], samples: int, randoms: Tensor) -> Callable[[Report], Generation]:
+    return lambda report: sampler.run(prompts, samples, randoms, report)
 
 
-def draw(logits: Tensor, randoms: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverting the cumulative distribution.
+def _report(on_finished: OnFinished | None, places: Sequence[int]) -> Report:
+    def report(rows: Sequence[int], ids: list[list[int]]) -> None:
+        if on_finished is not None:
+            on_finished([places[row] for row in rows], ids)
 
-    One random number a row, instead of one per row and word, keeps rows independent of each other.
-
-    Args:
-        logits: Float, shape (rows, vocabulary).
-        randoms: Uniform in [0, 1), shape (rows,).
-        temperature: Divides the logits; 0 takes the likeliest token, with log-probs at temperature 1.
-
-    Returns:
-        Tokens, long, shape (rows,), and their log-probs, float32, shape (rows,).
-
-    Example:
-        >>> tokens, logprobs = draw(torch.tensor([[0.0, 0.0]]).log_softmax(-1), torch.tensor([0.75]), 1.0)
-        >>> tokens.tolist(), round(logprobs.exp().item(), 2)
-        ([1], 0.5)
-    """
-    probabilities = (logits / temperature if temperature not in (0.0, 1.0) else logits).softmax(dim=-1, dtype=torch.float32)
-    if temperature == 0.0:
-        tokens = logits.argmax(dim=-1, keepdim=True)
-    else:
-        cumulative = probabilities.cumsum(dim=-1)
-        total = cumulative[:, -1:]
-        # Strictly below the total, so that a word without probability at the end is never reached by rounding.
-        target = torch.minimum(randoms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-        tokens = torch.searchsorted(cumulative, target, right=True)
-    return tokens.squeeze(1), probabilities.gather(1, tokens).log_().squeeze(1)
-
-
-def _joined(turns: Sequence[Generation], pad_id: int) -> Generation:
-    longest = max(turn.ids.shape[1] for turn in turns)
-    return Generation(
-        ids=torch.cat([_padded(turn.ids, longest, pad_id) for turn in turns]),
-        lengths=torch.cat([turn.lengths for turn in turns]),
-        logprobs=torch.cat([_padded(turn.logprobs, longest, 0.0) for turn in turns]),
-        ended=torch.cat([turn.ended for turn in turns]),
-    )
-
-
-def _padded(values: Tensor, length: int, value: float) -> Tensor:
-    return torch.nn.functional.pad(values, (0, length - values.shape[1]), value=value)
+    return report

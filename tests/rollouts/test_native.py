@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTra
 
 from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.rollouts.engine import Generation, SamplingSettings, left_padded
-from lit_symbolic.rollouts.llama import LEAST_GROWTH, LlamaDecoder
-from lit_symbolic.rollouts.native import NativeEngine, draw
+from lit_symbolic.rollouts.llama import LEAST_GROWTH, LlamaDecoder, LlamaWeights
+from lit_symbolic.rollouts.native import NativeEngine
+from lit_symbolic.rollouts.sampler import draw
 
 VOCABULARY, PAD, EOS = 23, 0, 2
 SIZES = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -126,17 +128,19 @@ def test_any_causal_model_gives_the_logprobs_of_its_own_forward_pass(name: str, 
     assert_equals_plain_forward(model, out, prompts)
 
 
-def test_the_fused_decoder_takes_plain_float32_llamas_only() -> None:
+def test_the_fused_decoder_takes_plain_llamas_only() -> None:
     model = llama()
-    assert LlamaDecoder.supports(model)
-    assert not LlamaDecoder.supports(llama(attention_bias=True))
-    assert not LlamaDecoder.supports(llama(hidden_act="gelu"))
+    assert LlamaWeights.supports(model)
+    assert not LlamaWeights.supports(llama(attention_bias=True))
+    assert not LlamaWeights.supports(llama(hidden_act="gelu"))
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
-    assert not LlamaDecoder.supports(llama(rope_parameters=scaled))
-    assert not LlamaDecoder.supports(build(ARCHITECTURES["Mistral"]))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not LlamaDecoder.supports(model)
-    assert not LlamaDecoder.supports(llama().bfloat16())
+    assert not LlamaWeights.supports(llama(rope_parameters=scaled))
+    assert not LlamaWeights.supports(build(ARCHITECTURES["Mistral"]))
+    assert LlamaWeights.supports(llama().bfloat16())
+    assert not LlamaWeights.supports(llama().half())
+    mixed = llama()
+    mixed.lm_head.bfloat16()
+    assert not LlamaWeights.supports(mixed)
 
 
 def test_a_model_with_an_adapter_is_sampled_with_its_adapter() -> None:
@@ -146,8 +150,8 @@ def test_a_model_with_an_adapter_is_sampled_with_its_adapter() -> None:
     plain = sample(model, temperature=0)
     adapted = get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     out = sample(adapted, temperature=0)
-    assert not LlamaDecoder.supports(adapted)
-    assert not LlamaDecoder.supports(model)  # its layers are the adapter's now
+    assert not LlamaWeights.supports(adapted)
+    assert not LlamaWeights.supports(model)  # its layers are the adapter's now
     assert_equals_plain_forward(adapted, out, UNEQUAL)
     assert out.ids.shape != plain.ids.shape or not torch.equal(out.ids, plain.ids)
 
@@ -190,8 +194,23 @@ def assert_distributed(tokens: Tensor, probabilities: Tensor) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "generic"])
-@pytest.mark.parametrize("other", [{"max_rows": 1}, {"max_rows": 8}, {"compact_share": 1.0}, {"compact_share": 1e-6}], ids=str)
-def test_answers_depend_neither_on_the_turns_nor_on_when_rows_leave(other: dict[str, Any], fused: bool) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"max_rows": 1},
+        {"max_rows": 8},
+        {"max_cache_tokens": 100},
+        {"max_padding": 0},
+        {"compact_share": 1.0},
+        {"compact_share": 1e-6},
+        {"check_every": 3},
+        {"check_every": 2, "compact_share": 1e-6, "max_padding": 0},
+    ],
+    ids=str,
+)
+def test_answers_depend_neither_on_the_turns_nor_on_when_rows_are_seen_to_end_and_leave(
+    other: dict[str, Any], fused: bool
+) -> None:
     model = llama()
     one, two = sample(model, fused=fused), sample(model, fused=fused, **other)
     assert torch.equal(one.ids, two.ids)
@@ -237,19 +256,46 @@ def test_an_eos_as_the_last_allowed_token_is_an_end() -> None:
     assert out.lengths.tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("max_rows", [256, 4])
-def test_every_row_is_reported_once_with_its_answer(max_rows: int) -> None:
+def test_rows_shared_out_among_threads_are_sampled_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_symbolic.rollouts.native.LEAST_ROWS", 4)
+    seen: set[str] = set()
+    step = LlamaDecoder.step
+
+    def watched(self: LlamaDecoder, tokens: Tensor) -> Tensor:
+        seen.add(threading.current_thread().name)
+        return step(self, tokens)
+
+    monkeypatch.setattr(LlamaDecoder, "step", watched)
+    model, before = llama(), torch.get_num_threads()
+    one, three = sample(model, threads=1), sample(model, threads=3)
+    assert len(seen) == 4  # this one, and three more
+    assert torch.equal(one.ids, three.ids)
+    assert torch.equal(one.lengths, three.lengths)
+    torch.testing.assert_close(one.logprobs, three.logprobs, atol=1e-5, rtol=0)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("engine", [{}, {"max_rows": 4}, {"threads": 3}, {"check_every": 3}, {"check_every": 100}], ids=str)
+def test_every_row_is_reported_once_with_its_answer(engine: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_symbolic.rollouts.native.LEAST_ROWS", 4)
     reports: list[tuple[list[int], list[list[int]]]] = []
-    out = sample(llama(), max_rows=max_rows, on_finished=lambda rows, ids: reports.append((rows, ids)))
+
+    def on_finished(rows: list[int], ids: list[list[int]]) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        reports.append((rows, ids))
+
+    out = sample(llama(), **engine, on_finished=on_finished)
     answers = {row: ids for rows, answers in reports for row, ids in zip(rows, answers, strict=True)}
     assert sorted(row for rows, _ in reports for row in rows) == list(range(12))
-    assert len(reports) > 1  # while others are still being sampled
+    assert len(reports) > 1 or engine.get("check_every") == 100  # while others are still being sampled
     for row, length in enumerate(out.lengths.tolist()):
         assert answers[row] == out.ids[row, :length].tolist()
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("training", [True, False])
-def test_the_training_mode_is_restored_also_after_an_error(training: bool) -> None:
+def test_the_training_mode_is_restored_also_after_an_error(training: bool, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_symbolic.rollouts.native.LEAST_ROWS", 4)
     model = llama().train(training)
 
     def fail(rows: list[int], ids: list[list[int]]) -> None:
@@ -259,8 +305,22 @@ def test_the_training_mode_is_restored_also_after_an_error(training: bool) -> No
     sample(model)
     assert model.training is training
     with pytest.raises(KeyError):
-        sample(model, on_finished=fail)
+        sample(model, threads=threads, on_finished=fail)
     assert model.training is training
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sampling")]
+
+
+def test_an_error_in_one_thread_is_raised_in_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lit_symbolic.rollouts.native.LEAST_ROWS", 4)
+    keep = LlamaDecoder.keep
+
+    def fail(self: LlamaDecoder, rows: Tensor) -> None:
+        keep(self, rows)
+        raise KeyError("lost")
+
+    monkeypatch.setattr(LlamaDecoder, "keep", fail)
+    with pytest.raises(KeyError, match="lost"):
+        sample(llama(), threads=3)
 
 
 def test_dropout_is_off_while_sampling() -> None:
@@ -301,6 +361,10 @@ def test_mistakes_are_named() -> None:
         SamplingSettings(5, -1.0)
     with pytest.raises(ValueError, match="max_rows must be at least 1, got 0"):
         NativeEngine(max_rows=0)
+    with pytest.raises(ValueError, match="check_every must be at least 1, got 0"):
+        NativeEngine(check_every=0)
+    with pytest.raises(ValueError, match="dtype is policy or bfloat16, got 'float8'"):
+        NativeEngine(dtype="float8")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"compact_share lies in \(0, 1\], got 0"):
         NativeEngine(compact_share=0.0)
     model = llama()
