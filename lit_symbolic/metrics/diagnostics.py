@@ -25,7 +25,7 @@ def approx_kl(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
         0.0
     """
     log_ratio = (logprobs - old_logprobs).float()
-    return _mean(torch.expm1(log_ratio) - log_ratio, mask)
+    return mean_over(torch.expm1(log_ratio) - log_ratio, mask)
 
 
 def clipfrac(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, clip: float) -> Tensor:
@@ -41,7 +41,7 @@ def clipfrac(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, clip: float) 
         >>> clipfrac(torch.tensor([[0.3, 0.1]]), torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool), clip=0.2).item()
         0.5
     """
-    return _mean((torch.expm1((logprobs - old_logprobs).float()).abs() > clip).float(), mask)
+    return mean_over((torch.expm1((logprobs - old_logprobs).float()).abs() > clip).float(), mask)
 
 
 def entropy(entropies: Tensor, mask: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def entropy(entropies: Tensor, mask: Tensor) -> Tensor:
         >>> entropy(torch.tensor([[0.5, 1.5, 9.0]]), torch.tensor([[True, True, False]])).item()
         1.0
     """
-    return _mean(entropies.float(), mask)
+    return mean_over(entropies.float(), mask)
 
 
 def ratio_max(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
@@ -72,8 +72,44 @@ def ratio_max(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
         >>> ratio_max(torch.tensor([[0.0, 5.0]]), torch.zeros(1, 2), torch.tensor([[True, False]])).item()
         1.0
     """
-    log_ratio = (logprobs - old_logprobs).float()[mask]
-    return log_ratio.amax().exp() if log_ratio.numel() else torch.ones((), device=mask.device)
+    log_ratio = (logprobs - old_logprobs).float().masked_fill(~mask, -torch.inf)
+    return torch.where(mask.any(), log_ratio.amax().exp(), torch.ones((), device=mask.device))
+
+
+def importance_truncated(logprobs: Tensor, sampler_logprobs: Tensor, mask: Tensor, cap: float | None) -> Tensor:
+    """Share of the tokens whose importance weight was cut to ``cap``; many of them mean that the engine samples something else.
+
+    Args:
+        logprobs: Log-probs under the policy, float, shape (batch, length).
+        sampler_logprobs: Log-probs under the distribution that was sampled from, the same shape.
+        mask: Tokens that count, the same shape.
+        cap: Largest weight; None for none.
+
+    Example:
+        >>> one = torch.ones(1, 2, dtype=torch.bool)
+        >>> importance_truncated(torch.tensor([[0.0, -1.0]]), torch.tensor([[0.0, -3.0]]), one, cap=2.0).item()
+        0.5
+    """
+    beyond = torch.zeros_like(mask) if cap is None else (logprobs - sampler_logprobs).exp() > cap
+    return mean_over(beyond.float(), mask)
+
+
+def effective_share(weights: Tensor, mask: Tensor) -> Tensor:
+    """Kish's effective sample size ``(sum w)^2 / sum w^2`` of importance weights, as a share of the tokens that count.
+
+    1 where all weights are equal: nothing is lost to weighting. Without a token that counts it is 1.
+
+    Args:
+        weights: Not negative, float, shape (batch, length).
+        mask: Tokens that count, the same shape.
+
+    Example:
+        >>> effective_share(torch.tensor([[1.0, 1.0, 0.0, 0.0]]), torch.ones(1, 4, dtype=torch.bool)).item()
+        0.5
+    """
+    counted = torch.where(mask, weights, torch.zeros_like(weights)).double()
+    share = counted.sum().square() / (counted.square().sum() * mask.sum()).clamp(min=1e-30)
+    return torch.where(mask.any(), share, torch.ones_like(share)).float()
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
@@ -92,12 +128,19 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         >>> explained_variance(returns + 3, returns, torch.tensor([[True, True, False]])).item()
         1.0
     """
-    target, left = returns[mask].double(), (returns - values)[mask].double()
-    variance = target.var(correction=0) if target.numel() else target.sum()
-    if variance <= 1e-12:
-        return torch.zeros((), device=mask.device)
-    return (1.0 - left.var(correction=0) / variance).float()
+    variance, left = _variance(returns.double(), mask), _variance((returns - values).double(), mask)
+    return torch.where(variance > 1e-12, 1.0 - left / variance.clamp(min=1e-12), torch.zeros_like(variance)).float()
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values that count; 0 without any.
+
+    Example:
+        >>> mean_over(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
+        2.0
+    """
     return torch.where(mask, values, torch.zeros_like(values)).sum() / mask.sum().clamp(min=1)
+
+
+def _variance(values: Tensor, mask: Tensor) -> Tensor:
+    return mean_over((values - mean_over(values, mask)).square(), mask)

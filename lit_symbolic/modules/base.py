@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
@@ -22,6 +22,15 @@ from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.metrics import AnswerMetrics
+from lit_symbolic.metrics.running import RunningFigures
+from lit_symbolic.modules.minibatches import (
+    Lengths,
+    Minibatch,
+    budgeted_minibatches,
+    minibatches_on_every_rank,
+    permuted_minibatches,
+    step_weights,
+)
 from lit_symbolic.modules.saving import (
     check_vocabulary,
     keep_trained_weights,
@@ -32,6 +41,7 @@ from lit_symbolic.modules.saving import (
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.optimizers import MuonAdamW, split_for_muon
 from lit_symbolic.policies import PolicyLoader
+from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.policies.special_tokens import require_chat_template
 from lit_symbolic.rewards import CombinationRule, combine, left_out
 from lit_symbolic.rollouts.alignment import align
@@ -59,6 +69,10 @@ class SymbolicModule(LightningModule):
         combine_rewards: Rule for several reward callbacks on one token.
         chat: Send prompts through the tokenizer's chat template.
         minibatch_rows: Answers in one minibatch.
+        minibatch_tokens: Most tokens in one minibatch, prompts, answers and padding; answers of like length then share one, and
+            ``minibatch_rows`` is not read. Null cuts by rows.
+        compile: Compile the trunk's forward pass for learning with ``torch.compile``: true, or one of its modes, such as
+            ``max-autotune-no-cudagraphs``. Pays where an iteration is long enough to make up for compiling.
     """
 
     def __init__(
@@ -73,6 +87,8 @@ class SymbolicModule(LightningModule):
         combine_rewards: CombinationRule = "sum",
         chat: bool = False,
         minibatch_rows: int = 64,
+        minibatch_tokens: int | None = None,
+        compile: bool | str = False,
     ) -> None:
         super().__init__()
         if init_from is not None and not Path(init_from).exists():
@@ -81,6 +97,8 @@ class SymbolicModule(LightningModule):
             )
         if minibatch_rows < 1:
             raise ValueError(f"model.minibatch_rows must be at least 1, got {minibatch_rows}")
+        if minibatch_tokens is not None and minibatch_tokens < 1:
+            raise ValueError(f"model.minibatch_tokens must be at least 1, or null to cut by rows, got {minibatch_tokens}")
         self.policy = policy
         self.init_from = init_from
         self.sampling = SamplingSettings(max_new_tokens, temperature)
@@ -90,13 +108,18 @@ class SymbolicModule(LightningModule):
         self.combine_rewards: CombinationRule = combine_rewards
         self.chat = chat
         self.minibatch_rows = minibatch_rows
+        self.minibatch_tokens = minibatch_tokens
+        self.learning_hidden: Callable[..., Tensor] = compiled(response_hidden, compile)
+        """:func:`response_hidden`, compiled where ``compile`` says so: for forward passes with gradients."""
         # Checkpoints leave out a frozen base; require_trained_weights checks what strict loading would have.
         self.strict_loading = False
         self.model: PreTrainedModel
         self.tokenizer: PreTrainedTokenizerBase
         self.validation_samples: list[SampledAnswer] = []
         self._loaded: tuple[int, DataLoader[Any]] | None = None
-        self._notes: dict[str, float] = defaultdict(float)
+        self._notes: dict[str, float | Tensor] = defaultdict(float)
+        self.learned = RunningFigures()
+        """What this iteration's minibatches measure; logged with the last of them."""
         self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")}
 
     # ---------------------------------------------------------------- building
@@ -138,7 +161,7 @@ class SymbolicModule(LightningModule):
         return int(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
 
     @abstractmethod
-    def collect(self, iteration: int) -> list[dict[str, Tensor]]:
+    def collect(self, iteration: int) -> list[Minibatch]:
         """Gather what iteration ``iteration`` learns from, as minibatches in the order in which they are used."""
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -161,7 +184,7 @@ class SymbolicModule(LightningModule):
             raise MisconfigurationException("give trainer.max_epochs: the number of iterations")
         iteration = self.iteration
         if self._loaded is None or self._loaded[0] != iteration:
-            minibatches: list[dict[str, Tensor]] = []
+            minibatches: list[Minibatch] = []
             if iteration < trainer.max_epochs:
                 seed_globals(run_seed(), iteration, self.global_rank)
                 self._notes.clear()
@@ -171,6 +194,37 @@ class SymbolicModule(LightningModule):
             loader = DataLoader(minibatches or [{}], batch_size=None, generator=torch.Generator())  # type: ignore[arg-type, var-annotated]
             self._loaded = (iteration, loader)
         return self._loaded[1]
+
+    def minibatch_rows_of(self, lengths: Lengths, epochs: int, generator: torch.Generator) -> tuple[list[list[int]], int]:
+        """Rows of each minibatch, by tokens or by rows as the settings say; the same number on every rank.
+
+        Args:
+            lengths: Of the iteration's rows.
+            epochs: Passes over the rows.
+            generator: Source of randomness.
+
+        Returns:
+            The rows, and how many minibatches at the end must count nothing.
+        """
+        if self.minibatch_tokens is None:
+            minibatches = permuted_minibatches(len(lengths), self.minibatch_rows, epochs, generator)
+        else:
+            minibatches = budgeted_minibatches(lengths, self.minibatch_tokens, epochs, generator)
+        if self.trainer.world_size == 1:
+            return minibatches, 0
+        return minibatches_on_every_rank(
+            minibatches, lambda count: int(self.trainer.strategy.reduce(torch.tensor(count, device=self.device), reduce_op="max"))
+        )
+
+    def weigh(self, minibatches: list[Minibatch], counts: list[Tensor]) -> list[Minibatch]:
+        """The minibatches with their :func:`step_weights` as ``weight``."""
+        weights = step_weights(
+            counts,
+            self.trainer.accumulate_grad_batches,
+            lambda totals: self.trainer.strategy.reduce(totals, reduce_op="sum"),
+            self.trainer.world_size,
+        )
+        return [{**minibatch, "weight": weight} for minibatch, weight in zip(minibatches, weights, strict=True)]
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate of this iteration and log what its collection measured."""
@@ -184,14 +238,16 @@ class SymbolicModule(LightningModule):
             rates[f"train/learning_rate_{group['name']}"] = group["lr"]
         self.log_dict({**self._notes, **rates}, on_step=False, on_epoch=True, sync_dist=False)
         self.announce("learning", 0, self.trainer.num_training_batches)
+        self.learned.clear()
         self._learning_since = time.monotonic()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Time the learning phase."""
-        now = time.monotonic()
-        self.log("time/learning_seconds", now - self._learning_since, on_step=False, on_epoch=True, reduce_fx="sum", batch_size=1)
-        self._learning_since = now
-        self.announce("learning", batch_idx + 1, self.trainer.num_training_batches)
+        """With the last minibatch, log what all have measured."""
+        done, planned = batch_idx + 1, self.trainer.num_training_batches
+        self.announce("learning", done, planned)
+        if done == planned:
+            figures: dict[str, Tensor | float] = {**self.learned.compute(), "time/learning_seconds": time.monotonic() - self._learning_since}
+            self.log_dict(figures, on_step=False, on_epoch=True, batch_size=1)
 
     # ---------------------------------------------------------------- sampling and scoring
 
@@ -376,8 +432,8 @@ class SymbolicModule(LightningModule):
 
     # ---------------------------------------------------------------- telling
 
-    def note(self, name: str, value: float) -> None:
-        """Add a figure to what this iteration's collection logs."""
+    def note(self, name: str, value: float | Tensor) -> None:
+        """Add a figure, a number or a scalar on any device, to what this iteration's collection logs."""
         self._notes[name] += value
 
     @contextmanager
@@ -395,3 +451,11 @@ class SymbolicModule(LightningModule):
             hook = getattr(callback, "on_phase", None)
             if hook is not None:
                 hook(self.trainer, self, phase, done, total)
+
+
+def compiled(function: Callable[..., Tensor], how: bool | str) -> Callable[..., Tensor]:
+    """``torch.compile(function)`` for shapes that change: with True, or with one of its modes; with False, ``function`` itself."""
+    if how is False:
+        return function
+    options: dict[str, Any] = {} if how is True else {"mode": how}
+    return cast(Callable[..., Tensor], torch.compile(function, dynamic=True, **options))

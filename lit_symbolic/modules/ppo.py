@@ -11,18 +11,21 @@ from torch import Tensor
 
 from lit_symbolic.metrics import AnswerMetrics, diagnostics
 from lit_symbolic.modules.base import SymbolicModule
-from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.modules.minibatches import Lengths, Minibatch, by_length, cut, cut_by_budget
 from lit_symbolic.modules.settings import KL, Advantage, Evaluation, Optimization
 from lit_symbolic.objectives import ppo
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import Critic, CriticKind, PolicyLoader, Reference, ReferenceKind
 from lit_symbolic.policies.adapters import belongs_to
 from lit_symbolic.policies.critic import CRITIC_ADAPTER
-from lit_symbolic.policies.forward import response_hidden
+from lit_symbolic.policies.forward import response_hidden, shares_prompts
 from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.batch import Rollouts
 from lit_symbolic.rollouts.engine import RolloutEngine
 from lit_symbolic.seeding import generator_for, run_seed, seed_for
+
+EVALUATION_FACTOR = 4
+"""Rows or tokens of a forward pass without gradients, as a multiple of those that are learned from at a time."""
 
 
 class PPOModule(SymbolicModule):
@@ -54,22 +57,16 @@ class PPOModule(SymbolicModule):
         combine_rewards: Rule for several reward callbacks on one token.
         chat: Send prompts through the tokenizer's chat template.
         minibatch_rows: Answers in one minibatch.
+        minibatch_tokens: Most tokens in one minibatch, see :class:`SymbolicModule`; null cuts by rows.
+        compile: Compile the forward pass for learning, see :class:`SymbolicModule`.
+        share_prompts: Read a prompt once for all its answers in a minibatch, where the model allows it
+            (:func:`lit_symbolic.policies.forward.shares_prompts`); the result is the same to rounding.
+        importance_cap: Largest importance weight of a token where the engine's distribution is not exactly the policy's, see
+            :func:`lit_symbolic.objectives.ppo.importance_weights`; null for none.
 
     Raises:
         ValueError: If a number is out of its range.
     """
-
-    PER_TOKEN = (
-        "ids",
-        "mask",
-        "loss_mask",
-        "kl_mask",
-        "old_logprobs",
-        "reference_logprobs",
-        "advantages",
-        "returns",
-        "old_values",
-    )
 
     def __init__(
         self,
@@ -97,6 +94,10 @@ class PPOModule(SymbolicModule):
         combine_rewards: CombinationRule = "sum",
         chat: bool = False,
         minibatch_rows: int = 64,
+        minibatch_tokens: int | None = None,
+        compile: bool | str = False,
+        share_prompts: bool = True,
+        importance_cap: float | None = 2.0,
     ) -> None:
         super().__init__(
             policy,
@@ -109,6 +110,8 @@ class PPOModule(SymbolicModule):
             combine_rewards=combine_rewards,
             chat=chat,
             minibatch_rows=minibatch_rows,
+            minibatch_tokens=minibatch_tokens,
+            compile=compile,
         )
         for name, value in (("problems", problems), ("samples", samples), ("epochs", epochs)):
             if value < 1:
@@ -117,6 +120,8 @@ class PPOModule(SymbolicModule):
             raise ValueError(f"model.clip lies between 0 and 1, got {clip}")
         if temperature <= 0:
             raise ValueError(f"model.temperature must be positive to learn from samples, got {temperature}")
+        if importance_cap is not None and importance_cap < 1:
+            raise ValueError(f"model.importance_cap must be at least 1, or null for none, got {importance_cap}")
         self.problems = problems
         self.samples = samples
         self._metrics["train"] = AnswerMetrics(evaluation.pass_at, samples)
@@ -132,6 +137,8 @@ class PPOModule(SymbolicModule):
         self.critic_warmup_iterations = critic_warmup_iterations
         self.reference_kind: ReferenceKind = reference
         self.old_logprobs = old_logprobs
+        self.share_prompts = share_prompts
+        self.importance_cap = importance_cap
         self.kl_coefficient: Tensor
         self.register_buffer("kl_coefficient", torch.tensor(kl.coefficient, dtype=torch.float64))
 
@@ -169,43 +176,41 @@ class PPOModule(SymbolicModule):
 
     # ---------------------------------------------------------------- collecting
 
-    def collect(self, iteration: int) -> list[dict[str, Tensor]]:
+    def collect(self, iteration: int) -> list[Minibatch]:
         """Sample, verify, evaluate, and cut into minibatches."""
         rng = random.Random(seed_for(run_seed(), "problems", iteration, self.global_rank))
         problems = [self.task.sample(rng) for _ in range(self.problems)]
         generator = generator_for(run_seed(), "sampling", iteration, self.global_rank)
         rollouts = self.rollout(problems, self.samples, self.sampling, generator)
+        lengths = Lengths(rollouts.prompt_mask.sum(dim=1).tolist(), [len(spans) for spans in rollouts.spans])
+        per_prompt = self.samples if self.share_prompts and shares_prompts(self.model) else 1
         with self.timed("time/evaluating_seconds"):
-            batch = self._evaluated(rollouts)
-        policy_weight = 0.0 if iteration < self.critic_warmup_iterations else 1.0
-        indices = permuted_minibatches(
-            len(rollouts), self.minibatch_rows, self.epochs, generator_for(run_seed(), "minibatches", iteration, self.global_rank)
-        )
-        minibatches = [trimmed(batch, rows.to(self.device), self.PER_TOKEN) for rows in indices]
-        weights = step_weights(
-            [torch.stack([m["loss_mask"].sum(), m["kl_mask"].sum()]) for m in minibatches],
-            self.trainer.accumulate_grad_batches,
-            lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"),
-            self.trainer.world_size,
-        )
-        for minibatch, weight in zip(minibatches, weights, strict=True):
-            minibatch["weight"] = weight
-            minibatch["policy_weight"] = torch.tensor(policy_weight, device=self.device)
-            minibatch["kl_coefficient"] = self.kl_coefficient.float().clone()
-        return minibatches
+            batch = self._evaluated(rollouts, lengths, per_prompt)
+        generator = generator_for(run_seed(), "minibatches", iteration, self.global_rank)
+        rows, added = self.minibatch_rows_of(lengths, self.epochs, generator)
+        minibatches = [cut(batch, indices, lengths, per_prompt) for indices in rows]
+        for minibatch in minibatches[len(rows) - added :]:
+            minibatch |= {name: torch.zeros_like(minibatch[name]) for name in ("loss_mask", "kl_mask")}
+        for minibatch in minibatches:
+            minibatch["warming_up"] = iteration < self.critic_warmup_iterations
+            minibatch["kl_coefficient"] = self.kl_coefficient.float()
+        return self.weigh(minibatches, [torch.stack([m["loss_mask"].sum(), m["kl_mask"].sum()]) for m in minibatches])
 
-    def _evaluated(self, rollouts: Rollouts) -> dict[str, Tensor]:
+    def _evaluated(self, rollouts: Rollouts, lengths: Lengths, per_prompt: int) -> dict[str, Tensor]:
         """Everything that stays fixed while the iteration is learned from: old log-probs, values, KL, advantages."""
         assert rollouts.token_rewards is not None
         assert rollouts.loss_mask is not None
         mask = rollouts.mask
         evidence = rollouts.evidence[self.reward_callbacks()[0].name]
-        with torch.no_grad():
-            parts = [
-                self._evaluated_rows(rollouts, rows)
-                for rows in torch.arange(len(rollouts), device=self.device).split(self.minibatch_rows)
-            ]
-        old, values, reference = (torch.cat(column) for column in zip(*parts, strict=True))
+        batch = {
+            "prompt_ids": rollouts.prompt_ids[::per_prompt],
+            "prompt_mask": rollouts.prompt_mask[::per_prompt],
+            "ids": rollouts.ids,
+            "mask": mask,
+            "old_logprobs": rollouts.logprobs,
+        }
+        evaluated = self._evaluated_rows(batch, lengths, per_prompt)
+        old, values, reference = (evaluated[name] for name in ("old_logprobs", "old_values", "reference_logprobs"))
         kl = ppo.kl_k1(old, reference) * mask
         rewards = rollouts.token_rewards
         self._log_collected(rollouts, kl)
@@ -220,102 +225,135 @@ class PPOModule(SymbolicModule):
             self.kl_coefficient.fill_(coefficient)
         settings = self.advantage
         advantages, returns = ppo.gae(rewards, values, rollouts.loss_mask, settings.gamma, settings.lam)
-        self.note("train/explained_variance", float(diagnostics.explained_variance(values, returns, rollouts.loss_mask)))
+        self.note("train/explained_variance", diagnostics.explained_variance(values, returns, rollouts.loss_mask))
         if settings.whiten:
             advantages = ppo.whiten(advantages, rollouts.loss_mask, settings.whiten_floor)
         return {
-            "prompt_ids": rollouts.prompt_ids,
-            "prompt_mask": rollouts.prompt_mask,
-            "ids": rollouts.ids,
-            "mask": mask,
+            **batch,
+            **evaluated,
+            **self._correction(old, rollouts),
             "loss_mask": rollouts.loss_mask,
             "kl_mask": mask & evidence[:, None],
-            "old_logprobs": old,
-            "reference_logprobs": reference,
             "advantages": advantages,
             "returns": returns,
-            "old_values": values,
         }
 
-    def _evaluated_rows(self, rollouts: Rollouts, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Old log-probs, values and reference log-probs of some rows, each of shape (rows, length)."""
-        ids, mask = rollouts.ids[rows], rollouts.mask[rows]
-        prompts = rollouts.prompt_ids[rows], mask_or_none(rollouts.prompt_mask[rows])
+    @torch.no_grad()
+    def _evaluated_rows(self, batch: dict[str, Tensor], lengths: Lengths, per_prompt: int) -> dict[str, Tensor]:
+        """Old log-probs, values and reference log-probs, each of shape (rows, length).
+
+        Without activations to keep there is room for several times as many rows as learning has; the shortest go first.
+        """
+        order = by_length(lengths, range(len(lengths)))
+        size = EVALUATION_FACTOR * self.minibatch_rows
+        if self.minibatch_tokens is None:
+            parts = [order[first : first + size] for first in range(0, len(order), size)]
+        else:
+            parts = cut_by_budget(lengths, order, EVALUATION_FACTOR * self.minibatch_tokens)
+        names = "old_logprobs", "old_values", "reference_logprobs"
+        evaluated = {name: torch.zeros_like(batch["old_logprobs"]) for name in names}
+        for rows in parts:
+            part = cut(batch, rows, lengths, per_prompt)
+            at = torch.tensor(rows, device=self.device), slice(0, part["ids"].shape[1])
+            for name, values in zip(names, self._evaluated_part(part), strict=True):
+                evaluated[name][at] = values
+        return evaluated
+
+    def _evaluated_part(self, part: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+        ids, mask, inputs = part["ids"], part["mask"], inputs_of(part)
         head, temperature = self.model.get_output_embeddings(), self.sampling.temperature
-        hidden, old = None, rollouts.logprobs[rows]
-        if self.old_logprobs == "recompute" or self.critic.kind == "head":
-            hidden = response_hidden(self.model, *prompts, ids, mask)
+        hidden, old = None, part["old_logprobs"]
+        if self.old_logprobs == "recompute" or self.critic.kind == "head" or not self.engine_is_exact:
+            hidden = response_hidden(self.model, *inputs)
             old, _ = token_logprobs(hidden, head, ids, mask, temperature)
-        values = self.critic(self.model, hidden, *prompts, ids, mask)
+        values = self.critic(self.model, hidden, *inputs)
         with self.reference.of(self.model) as reference:
-            reference_hidden = response_hidden(reference, *prompts, ids, mask)
+            reference_hidden = response_hidden(reference, *inputs)
             reference_logprobs, _ = token_logprobs(reference_hidden, reference.get_output_embeddings(), ids, mask, temperature)
         return old, values, reference_logprobs
 
+    @property
+    def engine_is_exact(self) -> bool:
+        """Whether the engine samples from the policy itself, to rounding, and not from a copy in another precision."""
+        return bool(getattr(self.engine, "exact", True))
+
+    def _correction(self, old: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
+        """Importance weights where the answers come from another distribution than the policy's; else nothing."""
+        if self.engine_is_exact:
+            return {}
+        mask, sampler = rollouts.mask, rollouts.logprobs
+        weights = ppo.importance_weights(old, sampler, self.importance_cap)
+        self.note("train/sampler_mismatch", diagnostics.mean_over((old - sampler).abs(), mask))
+        self.note("train/sampler_kl", diagnostics.approx_kl(old, sampler, mask))
+        self.note("train/importance_truncated", diagnostics.importance_truncated(old, sampler, mask, self.importance_cap))
+        self.note("train/importance_ess", diagnostics.effective_share(weights, mask))
+        return {"importance": weights}
+
     def _log_collected(self, rollouts: Rollouts, kl: Tensor) -> None:
         assert rollouts.token_rewards is not None
-        kl_per_answer = float(kl.sum(dim=1).mean())
-        task_reward = float(rollouts.token_rewards.sum(dim=1).mean())
-        kl_reward = -float(self.kl_coefficient) * kl_per_answer if self.kl.place == "reward" else 0.0
+        kl_per_answer = kl.sum(dim=1).mean()
+        coefficient = self.kl_coefficient.float()
         solved = rollouts.correct.view(-1, rollouts.samples).float().mean(dim=1)
         self.note("train/kl", kl_per_answer)
-        self.note("train/kl_coefficient", float(self.kl_coefficient))
-        self.note("train/task_reward", task_reward)
-        self.note("train/kl_reward", kl_reward)
-        self.note("train/prompts_all_failed", float((solved == 0).float().mean()))
-        self.note("train/prompts_all_solved", float((solved == 1).float().mean()))
+        self.note("train/kl_coefficient", coefficient)
+        self.note("train/task_reward", rollouts.token_rewards.sum(dim=1).mean())
+        self.note("train/kl_reward", -coefficient * kl_per_answer if self.kl.place == "reward" else 0.0)
+        self.note("train/prompts_all_failed", (solved == 0).float().mean())
+        self.note("train/prompts_all_solved", (solved == 1).float().mean())
         self._metrics["train"].to(self.device).update(rollouts)
         for name, value in self._metrics["train"].compute().items():
-            self.note(f"train/{name}", float(value))
+            self.note(f"train/{name}", value)
         self._metrics["train"].reset()
 
     # ---------------------------------------------------------------- learning
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Minibatch, batch_idx: int) -> Tensor:
         """Clipped policy loss, clipped value loss, KL and entropy, each a mean over its tokens of the optimizer step."""
         ids, mask, loss_mask, kl_mask = batch["ids"], batch["mask"], batch["loss_mask"], batch["kl_mask"]
-        prompts = batch["prompt_ids"], mask_or_none(batch["prompt_mask"])
+        inputs, warming_up = inputs_of(batch), batch["warming_up"]
         per_loss_token, per_token = batch["weight"].unbind()
-        warming_up = float(batch["policy_weight"]) == 0.0
-        loss = torch.zeros((), device=self.device)
+        loss_tokens = loss_mask.sum()
         hidden = None
         if not warming_up or self.critic.kind == "head":
-            hidden = response_hidden(self.model, *prompts, ids, mask)
+            hidden = self.learning_hidden(self.model, *inputs)
         # While only the critic learns, its loss must not move the policy through a shared trunk.
         read = hidden.detach() if warming_up and hidden is not None else hidden
-        values = self.critic(self.model, read, *prompts, ids, mask)
+        values = self.critic(self.model, read, *inputs)
         value_errors = ppo.value_loss(values, batch["old_values"], batch["returns"], self.value_clip)
         value_total = (value_errors * loss_mask).sum()
-        loss = loss + self.value_coefficient * per_loss_token * value_total
+        loss = self.value_coefficient * per_loss_token * value_total
         if warming_up and self.trainer.world_size > 1:
             # Several processes wait for each other's gradients, of weights that do not learn yet too.
             loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
-        figures = {"value_loss": value_total / loss_mask.sum().clamp(min=1)}
-        if not warming_up:
-            assert hidden is not None
-            logprobs, entropy = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask, self.sampling.temperature)
-            policy_total = (ppo.policy_loss(logprobs, batch["old_logprobs"], batch["advantages"], self.clip) * loss_mask).sum()
-            loss = loss + per_loss_token * policy_total
-            kl_total = (ppo.kl_k2(logprobs, batch["reference_logprobs"]) * kl_mask).sum()
-            if self.kl.place == "loss":
-                loss = loss + batch["kl_coefficient"] * per_token * kl_total
-            if self.entropy_coefficient:
-                loss = loss - self.entropy_coefficient * per_token * (entropy * kl_mask).sum()
-            with torch.no_grad():
-                old = batch["old_logprobs"]
-                figures |= {
-                    "policy_loss": policy_total / loss_mask.sum().clamp(min=1),
-                    "kl_loss": kl_total / kl_mask.sum().clamp(min=1),
-                    "entropy": diagnostics.entropy(entropy, mask),
-                    "approx_kl": diagnostics.approx_kl(logprobs, old, loss_mask),
-                    "clipfrac": diagnostics.clipfrac(logprobs, old, loss_mask, self.clip),
-                }
-                ratio_max = diagnostics.ratio_max(logprobs, old, loss_mask)
-            self.log("train/ratio_max", ratio_max, on_step=False, on_epoch=True, reduce_fx="max", batch_size=1)
-        self.log_dict(
-            {f"train/{name}": value.detach() for name, value in figures.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=max(1, int(loss_mask.sum())),
-        )
+        self.learned.add("train/value_loss", value_total, loss_tokens)
+        if warming_up:
+            return loss
+        assert hidden is not None
+        logprobs, entropy = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask, self.sampling.temperature)
+        policy_errors = ppo.policy_loss(logprobs, batch["old_logprobs"], batch["advantages"], self.clip)
+        kl_errors = ppo.kl_k2(logprobs, batch["reference_logprobs"])
+        if "importance" in batch:
+            policy_errors, kl_errors = policy_errors * batch["importance"], kl_errors * batch["importance"]
+        policy_total, kl_total = (policy_errors * loss_mask).sum(), (kl_errors * kl_mask).sum()
+        loss = loss + per_loss_token * policy_total
+        if self.kl.place == "loss":
+            loss = loss + batch["kl_coefficient"] * per_token * kl_total
+        if self.entropy_coefficient:
+            loss = loss - self.entropy_coefficient * per_token * (entropy * kl_mask).sum()
+        with torch.no_grad():
+            old, tokens = batch["old_logprobs"], mask.sum()
+            self.learned.add("train/policy_loss", policy_total, loss_tokens)
+            self.learned.add("train/kl_loss", kl_total, kl_mask.sum())
+            self.learned.add("train/entropy", entropy.sum(), tokens)
+            for name, mean in (
+                ("approx_kl", diagnostics.approx_kl(logprobs, old, loss_mask)),
+                ("clipfrac", diagnostics.clipfrac(logprobs, old, loss_mask, self.clip)),
+            ):
+                self.learned.add(f"train/{name}", mean * loss_tokens, loss_tokens)
+            self.learned.at_least("train/ratio_max", diagnostics.ratio_max(logprobs, old, loss_mask))
         return loss
+
+
+def inputs_of(batch: Minibatch) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor | None]:
+    """What :func:`response_hidden` takes, of a minibatch."""
+    return batch["prompt_ids"], batch.get("prompt_mask"), batch["ids"], batch["mask"], batch.get("prompt_of")

@@ -9,11 +9,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from lit_symbolic.modules.base import SymbolicModule
-from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.modules.minibatches import Lengths, Minibatch, cut
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import PolicyLoader
-from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.engine import RolloutEngine, left_padded
 from lit_symbolic.seeding import generator_for, run_seed, seed_for
@@ -34,6 +33,8 @@ class SFTModule(SymbolicModule):
         combine_rewards: Rule for several reward callbacks on one token.
         chat: Send prompts through the tokenizer's chat template.
         minibatch_rows: Demonstrations in one minibatch.
+        minibatch_tokens: Most tokens in one minibatch, see :class:`SymbolicModule`; null cuts by rows.
+        compile: Compile the forward pass, see :class:`SymbolicModule`.
 
     Raises:
         ValueError: If ``demonstrations`` is not positive.
@@ -52,6 +53,8 @@ class SFTModule(SymbolicModule):
         combine_rewards: CombinationRule = "sum",
         chat: bool = False,
         minibatch_rows: int = 128,
+        minibatch_tokens: int | None = None,
+        compile: bool | str = False,
     ) -> None:
         super().__init__(
             policy,
@@ -64,12 +67,14 @@ class SFTModule(SymbolicModule):
             combine_rewards=combine_rewards,
             chat=chat,
             minibatch_rows=minibatch_rows,
+            minibatch_tokens=minibatch_tokens,
+            compile=compile,
         )
         if demonstrations < 1:
             raise ValueError(f"model.demonstrations must be at least 1, got {demonstrations}")
         self.demonstrations = demonstrations
 
-    def collect(self, iteration: int) -> list[dict[str, Tensor]]:
+    def collect(self, iteration: int) -> list[Minibatch]:
         """Draw demonstrations and cut them into minibatches."""
         rng = random.Random(seed_for(run_seed(), "demonstrations", iteration, self.global_rank))
         prompts, answers = [], []
@@ -95,22 +100,19 @@ class SFTModule(SymbolicModule):
             "ids": torch.tensor([ids + [self.pad_id] * (longest - len(ids)) for ids in answers]),
             "mask": torch.arange(longest) < torch.tensor([len(ids) for ids in answers])[:, None],
         }
+        lengths = Lengths([len(ids) for ids in prompts], [len(ids) for ids in answers])
         generator = generator_for(run_seed(), "minibatches", iteration, self.global_rank)
-        rows = permuted_minibatches(len(prompts), self.minibatch_rows, 1, generator)
-        minibatches = [trimmed(batch, indices, ("ids", "mask")) for indices in rows]
-        weights = step_weights(
-            [m["mask"].sum()[None] for m in minibatches],
-            self.trainer.accumulate_grad_batches,
-            lambda total: self.trainer.strategy.reduce(total, reduce_op="sum"),
-            self.trainer.world_size,
-        )
-        return [{**minibatch, "weight": weight} for minibatch, weight in zip(minibatches, weights, strict=True)]
+        rows, added = self.minibatch_rows_of(lengths, 1, generator)
+        minibatches = [cut(batch, indices, lengths) for indices in rows]
+        for minibatch in minibatches[len(rows) - added :]:
+            minibatch["mask"] = torch.zeros_like(minibatch["mask"])
+        return self.weigh(minibatches, [minibatch["mask"].sum()[None].to(self.device) for minibatch in minibatches])
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Minibatch, batch_idx: int) -> Tensor:
         """Negative log-prob of the demonstrations, a mean over the tokens of the optimizer step."""
-        mask = batch["mask"]
-        hidden = response_hidden(self.model, batch["prompt_ids"], mask_or_none(batch["prompt_mask"]), batch["ids"], mask)
-        logprobs, _ = token_logprobs(hidden, self.model.get_output_embeddings(), batch["ids"], mask)
+        ids, mask = batch["ids"], batch["mask"]
+        hidden = self.learning_hidden(self.model, batch["prompt_ids"], batch.get("prompt_mask"), ids, mask)
+        logprobs, _ = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask)
         total = -logprobs.sum()
-        self.log("train/loss", total.detach() / mask.sum(), on_step=False, on_epoch=True, batch_size=int(mask.sum()))
+        self.learned.add("train/loss", total, mask.sum())
         return total * batch["weight"][0]

@@ -92,6 +92,31 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, clip
     return torch.max(-advantages * ratio, -advantages * ratio.clamp(1 - clip, 1 + clip))
 
 
+def importance_weights(logprobs: Tensor, sampler_logprobs: Tensor, cap: float | None) -> Tensor:
+    """Truncated importance weights ``min(p / q, cap)`` per token, for tokens drawn from q where p was meant.
+
+    An engine that computes in another precision than the policy samples from a slightly different distribution; weighted, its
+    tokens give the policy's own expectation. Truncation bounds the variance at the price of a small bias. Source: Ionides,
+    Truncated Importance Sampling (Journal of Computational and Graphical Statistics 17, 2008); per step as in V-trace,
+    https://arxiv.org/abs/1802.01561; for engines of language models Yao et al., Your Efficient RL Framework Secretly Brings
+    You Off-Policy RL Training (2025).
+
+    Args:
+        logprobs: Log-probs under the policy that the answers were meant to be sampled from, float, shape (batch, length).
+        sampler_logprobs: Log-probs under the distribution that they were drawn from, the same shape.
+        cap: Largest weight; None for none.
+
+    Returns:
+        Weights without gradient, shape (batch, length).
+
+    Example:
+        >>> importance_weights(torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.0, -3.0]]), cap=2.0).tolist()
+        [[1.0, 2.0]]
+    """
+    weights = (logprobs - sampler_logprobs).detach().exp()
+    return weights if cap is None else weights.clamp(max=cap)
+
+
 def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None) -> Tensor:
     """Half the squared error of the value per token, clipped around the old value where ``clip`` is given.
 

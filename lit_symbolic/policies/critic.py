@@ -62,16 +62,18 @@ class Critic(nn.Module):
         prompt_mask: Tensor | None,
         ids: Tensor,
         mask: Tensor,
+        prompt_of: Tensor | None = None,
     ) -> Tensor:
         """Value of the state before each answer token.
 
         Args:
             policy: The policy's model (not registered here, since it belongs to the module).
             policy_hidden: Its hidden states before each answer token, shape (batch, length, width).
-            prompt_ids: Left-padded prompts, long, shape (batch, prompt length).
+            prompt_ids: Left-padded prompts, long, shape (batch, prompt length), or (prompts, prompt length) with ``prompt_of``.
             prompt_mask: True at real prompt tokens, or None.
             ids: Right-padded answers, long, shape (batch, length).
             mask: True at answer tokens, bool, shape (batch, length).
+            prompt_of: See :func:`lit_symbolic.policies.forward.response_hidden`.
 
         Returns:
             Values, float32, shape (batch, length).
@@ -80,10 +82,10 @@ class Critic(nn.Module):
             hidden = policy_hidden
         elif self.kind == "adapter":
             with active_adapter(policy, CRITIC_ADAPTER):
-                hidden = response_hidden(policy, prompt_ids, prompt_mask, ids, mask)
+                hidden = response_hidden(policy, prompt_ids, prompt_mask, ids, mask, prompt_of)
         else:
             assert self.own is not None
-            hidden = response_hidden(self.own, prompt_ids, prompt_mask, ids, mask)
+            hidden = response_hidden(self.own, prompt_ids, prompt_mask, ids, mask, prompt_of)
         # In float32 also under autocast and where the Trainer has cast the whole module to half precision.
         with torch.autocast(hidden.device.type, enabled=False):
             return functional.linear(hidden.float(), self.head.weight.float(), self.head.bias.float()).squeeze(-1)

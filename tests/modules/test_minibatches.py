@@ -1,3 +1,5 @@
+from itertools import chain, pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,11 +7,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lit_symbolic.modules.minibatches import mask_or_none, permuted_minibatches, step_weights, trimmed
+from lit_symbolic.modules.minibatches import (
+    Lengths,
+    Minibatch,
+    budgeted_minibatches,
+    by_length,
+    cut,
+    cut_by_budget,
+    minibatches_on_every_rank,
+    permuted_minibatches,
+    step_weights,
+)
 from lit_symbolic.policies.forward import response_hidden
 
 ROWS, PROMPT, LENGTH = 11, 4, 6
-PER_TOKEN = ("ids", "mask", "loss_mask")
 
 
 def model() -> GPT2LMHeadModel:
@@ -35,9 +46,14 @@ def iteration(seed: int = 0) -> dict[str, Tensor]:
     }
 
 
-def totals(policy: GPT2LMHeadModel, batch: dict[str, Tensor]) -> Tensor:
+def lengths_of(batch: dict[str, Tensor]) -> Lengths:
+    return Lengths(batch["prompt_mask"].sum(1).tolist(), batch["mask"].sum(1).tolist())
+
+
+def totals(policy: GPT2LMHeadModel, batch: Minibatch) -> Tensor:
     """Two sums over tokens, each over its own mask, in float64."""
-    hidden = response_hidden(policy, batch["prompt_ids"], mask_or_none(batch["prompt_mask"]), batch["ids"], batch["mask"])
+    prompts = batch["prompt_ids"], batch.get("prompt_mask")
+    hidden = response_hidden(policy, *prompts, batch["ids"], batch["mask"], batch.get("prompt_of"))
     logprobs = policy.lm_head(hidden).log_softmax(-1).gather(2, batch["ids"][..., None]).squeeze(2)
     return torch.stack([(-logprobs * batch["loss_mask"]).sum(), (logprobs.square() * batch["mask"]).sum()])
 
@@ -47,16 +63,21 @@ def gradient(policy: GPT2LMHeadModel, loss: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in gradients if g is not None])
 
 
-def counts(batch: dict[str, Tensor]) -> Tensor:
+def counts(batch: Minibatch) -> Tensor:
     return torch.stack([batch["loss_mask"].sum(), batch["mask"].sum()])
 
 
-@pytest.mark.parametrize("size", [1, 3, 4, 8, 11, 64])
-@pytest.mark.parametrize("accumulate", [1, 2, 3])
-def test_padding_accumulation_and_splitting_leave_the_gradient_of_each_step_as_it_is(size: int, accumulate: int) -> None:
+@pytest.mark.parametrize(("size", "tokens"), [(s, None) for s in (1, 3, 8, 64)] + [(0, t) for t in (15, 30)])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_padding_accumulation_and_splitting_leave_the_gradient_of_each_step_as_it_is(
+    size: int, tokens: int | None, accumulate: int
+) -> None:
     policy, batch = model(), iteration()
-    rows = permuted_minibatches(ROWS, size, 1, torch.Generator().manual_seed(1))
-    minibatches = [trimmed(batch, indices, PER_TOKEN) for indices in rows]
+    lengths, generator = lengths_of(batch), torch.Generator().manual_seed(1)
+    rows = (
+        permuted_minibatches(ROWS, size, 1, generator) if tokens is None else budgeted_minibatches(lengths, tokens, 1, generator)
+    )
+    minibatches = [cut(batch, indices, lengths) for indices in rows]
     weights = step_weights([counts(m) for m in minibatches], accumulate, lambda total: total, 1)
     for first in range(0, len(rows), accumulate):
         # As Lightning does: each loss divided by N, also where the last step holds fewer, and the gradients added.
@@ -66,7 +87,7 @@ def test_padding_accumulation_and_splitting_leave_the_gradient_of_each_step_as_i
                 minibatches[first : first + accumulate], weights[first : first + accumulate], strict=True
             )
         )
-        whole = {name: value[torch.cat(rows[first : first + accumulate])] for name, value in batch.items()}
+        whole = {name: value[list(chain.from_iterable(rows[first : first + accumulate]))] for name, value in batch.items()}
         wanted = gradient(policy, (totals(policy, whole) / counts(whole).clamp(min=1)).sum())
         assert isinstance(stepped, Tensor)
         torch.testing.assert_close(stepped, wanted, rtol=1e-6, atol=1e-7)
@@ -74,10 +95,12 @@ def test_padding_accumulation_and_splitting_leave_the_gradient_of_each_step_as_i
 
 def test_one_optimizer_step_over_everything_is_the_same_however_it_is_cut() -> None:
     policy, batch = model(), iteration()
+    lengths, generator = lengths_of(batch), torch.Generator().manual_seed(2)
     wanted = gradient(policy, (totals(policy, batch) / counts(batch)).sum())
-    for size in (1, 2, 4, 5, 8):
-        rows = permuted_minibatches(ROWS, size, 1, torch.Generator().manual_seed(size))
-        minibatches = [trimmed(batch, indices, PER_TOKEN) for indices in rows]
+    by_rows = [permuted_minibatches(ROWS, size, 1, generator) for size in (1, 2, 4, 5, 8)]
+    by_tokens = [budgeted_minibatches(lengths, tokens, 1, generator) for tokens in (1, 12, 20, 40)]
+    for rows in [*by_rows, *by_tokens]:
+        minibatches = [cut(batch, indices, lengths) for indices in rows]
         weights = step_weights([counts(m) for m in minibatches], len(rows), lambda total: total, 1)
         losses = [(w.double() * totals(policy, m)).sum() / len(rows) for w, m in zip(weights, minibatches, strict=True)]
         torch.testing.assert_close(gradient(policy, torch.stack(losses).sum()), wanted, rtol=1e-6, atol=1e-7)
@@ -91,7 +114,7 @@ def test_one_optimizer_step_over_everything_is_the_same_however_it_is_cut() -> N
     ),
     st.integers(1, 4),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_averaged_over_ranks_the_weights_give_the_mean_over_all_of_a_steps_tokens(
     ranks: list[list[int]], accumulate: int
 ) -> None:
@@ -101,8 +124,7 @@ def test_averaged_over_ranks_the_weights_give_the_mean_over_all_of_a_steps_token
         for i in range(0, len(ranks[0]), accumulate)
     ]
     for rank in counted:
-        reductions = iter(steps)
-        weights = step_weights(rank, accumulate, lambda total, r=reductions: next(r), len(ranks))  # type: ignore[misc]
+        weights = step_weights(rank, accumulate, lambda totals: torch.stack(steps), len(ranks))
         for index, weight in enumerate(weights):
             total = steps[index // accumulate]
             # Divided by N by Lightning and by the ranks by DDP, each token has the same share.
@@ -115,51 +137,120 @@ def test_a_step_that_counts_nothing_weighs_nothing_and_each_kind_of_mean_has_its
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 4), st.integers(0, 99))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_every_row_comes_once_per_epoch_and_no_minibatch_spans_two_epochs(rows: int, size: int, epochs: int, seed: int) -> None:
     parts = permuted_minibatches(rows, size, epochs, torch.Generator().manual_seed(seed))
     assert all(1 <= len(part) <= size for part in parts)
     per_epoch = len(parts) // epochs
     assert per_epoch == -(-rows // size)
     for epoch in range(epochs):
-        order = torch.cat(parts[epoch * per_epoch : (epoch + 1) * per_epoch])
-        assert sorted(order.tolist()) == list(range(rows))
+        order = list(chain.from_iterable(parts[epoch * per_epoch : (epoch + 1) * per_epoch]))
+        assert sorted(order) == list(range(rows))
+
+
+sizes = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40)), min_size=1, max_size=14).map(
+    lambda drawn: Lengths([prompt for prompt, _ in drawn], [answer for _, answer in drawn])
+)
+
+
+@given(sizes, st.integers(1, 400), st.integers(1, 3), st.integers(0, 99))
+@settings(deadline=None, max_examples=60)
+def test_cut_by_tokens_every_row_comes_once_per_epoch_within_the_budget_or_alone(
+    lengths: Lengths, tokens: int, epochs: int, seed: int
+) -> None:
+    parts = budgeted_minibatches(lengths, tokens, epochs, torch.Generator().manual_seed(seed))
+    for part in parts:
+        assert lengths.padded(part) <= tokens or len(part) == 1
+    seen: list[int] = []
+    for part in parts:
+        seen += part
+        if len(seen) == len(lengths):  # an epoch ends with a minibatch
+            assert sorted(seen) == list(range(len(lengths)))
+            seen = []
+    assert seen == []
+    # As few as rows in order of length allow: what a dynamic program over all cuts finds.
+    order = by_length(lengths, range(len(lengths)))
+    fewest = [0] * (len(order) + 1)
+    for end in range(1, len(order) + 1):
+        firsts = [first for first in range(end) if end - first == 1 or lengths.padded(order[first:end]) <= tokens]
+        fewest[end] = 1 + min(fewest[first] for first in firsts)
+    if len(set(lengths.prompts)) == 1:  # else the order of equally long rows decides as well
+        assert len(parts) == epochs * fewest[-1]
+
+
+@given(sizes, st.integers(1, 400))
+@settings(deadline=None, max_examples=40)
+def test_shorter_rows_share_minibatches_with_rows_of_their_length(lengths: Lengths, tokens: int) -> None:
+    parts = budgeted_minibatches(lengths, tokens, 1, torch.Generator().manual_seed(0))
+    spans = sorted((min(total), max(total)) for total in ([lengths.prompts[r] + lengths.answers[r] for r in p] for p in parts))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_minibatches_by_tokens_are_even_and_come_in_random_order() -> None:
+    lengths = Lengths([8] * 240, [1 + row % 24 for row in range(240)])
+    parts = budgeted_minibatches(lengths, 1000, 1, torch.Generator().manual_seed(0))
+    tokens = [lengths.padded(part) for part in parts]
+    assert len(parts) == len(cut_by_budget(lengths, by_length(lengths, range(240)), 1000))
+    assert max(tokens) <= 1000
+    assert min(tokens) > 0.75 * max(tokens), tokens
+    longest = [max(lengths.answers[row] for row in part) for part in parts]
+    assert longest not in (sorted(longest), sorted(longest, reverse=True))
+    again, other = (budgeted_minibatches(lengths, 1000, 1, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert parts == again
+    assert sorted(map(sorted, parts)) != sorted(map(sorted, other)), "rows of one length are told apart by lot"
+
+
+def test_ranks_with_fewer_minibatches_get_more_of_one_row() -> None:
+    assert minibatches_on_every_rank([[1, 2], [3]], lambda count: count) == ([[1, 2], [3]], 0)
+    assert minibatches_on_every_rank([[1, 2], [3]], lambda count: 4) == ([[1, 2], [3], [1], [1]], 2)
 
 
 def test_the_generator_alone_decides_the_order_and_epochs_differ() -> None:
     first, again, other = (permuted_minibatches(50, 50, 2, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
-    assert torch.equal(torch.cat(first), torch.cat(again))
-    assert not torch.equal(torch.cat(first), torch.cat(other))
-    assert not torch.equal(first[0], first[1])
+    assert first == again
+    assert first != other
+    assert first[0] != first[1]
 
 
-@given(st.integers(0, 1000), st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=6))
-@settings(deadline=None)
-def test_trimming_keeps_everything_that_counts_in_its_order_and_nothing_longer_than_the_longest(
+@given(st.integers(0, 1000), st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=6, unique=True))
+@settings(deadline=None, max_examples=40)
+def test_cutting_keeps_everything_that_counts_in_its_order_and_nothing_longer_than_the_longest(
     seed: int, rows: list[int]
 ) -> None:
     batch = iteration(seed)
-    cut = trimmed(batch, torch.tensor(rows), PER_TOKEN)
+    part = cut(batch, rows, lengths_of(batch))
+    prompt_mask = part.get("prompt_mask", torch.ones_like(part["prompt_ids"], dtype=torch.bool))
     for new, old in enumerate(rows):
         for name in ("mask", "loss_mask"):
-            assert torch.equal(cut["ids"][new][cut[name][new]], batch["ids"][old][batch[name][old]])
-        assert torch.equal(cut["prompt_ids"][new][cut["prompt_mask"][new]], batch["prompt_ids"][old][batch["prompt_mask"][old]])
-    assert cut["mask"].any(dim=0).all()
-    assert cut["prompt_mask"].any(dim=0).all()
-    assert cut["ids"].shape == cut["mask"].shape == cut["loss_mask"].shape
-    assert cut["prompt_ids"].shape == cut["prompt_mask"].shape
+            assert torch.equal(part["ids"][new][part[name][new]], batch["ids"][old][batch[name][old]])
+        assert torch.equal(part["prompt_ids"][new][prompt_mask[new]], batch["prompt_ids"][old][batch["prompt_mask"][old]])
+    assert part["mask"].any(dim=0).all()
+    assert prompt_mask.any(dim=0).all()
+    assert ("prompt_mask" in part) == (not prompt_mask.all()), "a mask is given only where something is padded"
+    assert part["ids"].shape == part["mask"].shape == part["loss_mask"].shape
 
 
-def test_trimming_leaves_the_iteration_itself_as_it_was_and_rows_without_answers_keep_one_column() -> None:
+@given(st.integers(0, 1000), st.lists(st.integers(0, 3 * ROWS - 1), min_size=1, max_size=12, unique=True))
+@settings(deadline=None, max_examples=40)
+def test_answers_that_share_a_prompt_find_it_again_and_it_stands_there_once(seed: int, rows: list[int]) -> None:
+    single = iteration(seed)
+    batch = {name: value if "prompt" in name else value.repeat_interleave(3, dim=0) for name, value in single.items()}
+    lengths = Lengths([n for n in lengths_of(single).prompts for _ in range(3)], lengths_of({**batch}).answers)
+    shared = cut(batch, rows, lengths, samples=3)
+    alone = cut(
+        {name: value.repeat_interleave(3, dim=0) if "prompt" in name else value for name, value in batch.items()}, rows, lengths
+    )
+    assert torch.equal(shared["prompt_ids"][shared["prompt_of"]], alone["prompt_ids"])
+    assert ("prompt_mask" in shared) == ("prompt_mask" in alone)
+    if "prompt_mask" in shared:
+        assert torch.equal(shared["prompt_mask"][shared["prompt_of"]], alone["prompt_mask"])
+    assert len(shared["prompt_ids"]) == len({row // 3 for row in rows})
+
+
+def test_cutting_leaves_the_iteration_itself_as_it_was_and_rows_without_answers_keep_one_column() -> None:
     batch = iteration()
     before = {name: value.clone() for name, value in batch.items()}
-    trimmed(batch, torch.tensor([0, 1]), PER_TOKEN)
+    cut(batch, [0, 1], lengths_of(batch))
     assert all(torch.equal(batch[name], before[name]) for name in batch)
-    empty = trimmed({"mask": torch.zeros(2, 5, dtype=torch.bool)}, torch.tensor([0, 1]), ["mask"])
-    assert empty["mask"].shape == (2, 1)
-
-
-def test_a_mask_is_given_only_where_something_is_padded() -> None:
-    full, padded = torch.ones(2, 3, dtype=torch.bool), torch.tensor([[False, True], [True, True]])
-    assert mask_or_none(full) is None
-    assert mask_or_none(padded) is padded
+    nothing = {**batch, "mask": torch.zeros_like(batch["mask"])}
+    assert cut(nothing, [0, 1], lengths_of(nothing))["mask"].shape == (2, 1)

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from callbacks import VerifierReward
 from lit_symbolic.modules import PPOModule
+from lit_symbolic.modules.minibatches import Minibatch
 from lit_symbolic.modules.settings import KL, Advantage, Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.policies.adapters import belongs_to
 from lit_symbolic.policies.loaders import HuggingFacePolicy, Lora, PolicyLoader
 from lit_symbolic.rewards import SchemeName
-from tiny import same, weights
+from tiny import prompt_in, same, weights
 from toys import Arbitrary, FindsWord, Say
 
 Fit = Callable[..., Trainer]
@@ -233,7 +234,7 @@ class PlainPPO(PPOModule):
 def test_the_loss_is_that_of_a_plain_loop(
     scheme: SchemeName, critic: Any, value_clip: float | None, tiny_policy: TinyLlama, fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collected: list[list[dict[str, Tensor]]] = []
+    collected: list[list[Minibatch]] = []
     settings = {"kl": KL(coefficient=0.3), "entropy_coefficient": 0.02, "value_coefficient": 0.7, "temperature": 0.8}
     module = ppo(tiny_policy, critic=critic, value_clip=value_clip, minibatch_rows=6, clip=0.1, **settings)
     collect = module.collect
@@ -253,13 +254,13 @@ def test_the_loss_is_that_of_a_plain_loop(
         assert float(module.training_step(batch, 0)) == pytest.approx(step, rel=1e-4)
 
 
-def plain_loop(module: PPOModule, batch: dict[str, Tensor], clip: float, value_clip: float | None) -> float:
+def plain_loop(module: PPOModule, batch: Minibatch, clip: float, value_clip: float | None) -> float:
     """Token by token, row by row, nothing padded."""
     policy = value = kl = entropy = 0.0
     counted = sampled = 0
     model = module.model.eval()
     for row in range(len(batch["ids"])):
-        prompt = batch["prompt_ids"][row][batch["prompt_mask"][row]].tolist()
+        prompt = prompt_in(batch, row)
         answer = batch["ids"][row][batch["mask"][row]].tolist()
         with torch.no_grad():
             out = model(input_ids=torch.tensor([prompt + answer]), output_hidden_states=True)

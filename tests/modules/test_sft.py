@@ -11,9 +11,10 @@ from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lit_symbolic.modules import SFTModule
+from lit_symbolic.modules.minibatches import Minibatch
 from lit_symbolic.modules.settings import Optimization
 from lit_symbolic.policies import TinyLlama
-from tiny import same, weights
+from tiny import prompt_in, same, weights
 from toys import Say
 
 Fit = Callable[..., Trainer]
@@ -36,7 +37,7 @@ LENGTHS = Say(answers=("a", "b c", "a b c d", "d d d"))
 
 def test_the_loss_is_the_mean_over_the_tokens_of_all_demonstrations(tiny_policy: TinyLlama, fit: Fit) -> None:
     module = descent(tiny_policy, rows=7, optimization=Optimization(learning_rate=1e-9))
-    minibatches: list[dict[str, torch.Tensor]] = []
+    minibatches: list[Minibatch] = []
     collect = module.collect
     module.collect = lambda iteration: minibatches.extend(collect(iteration)) or minibatches  # type: ignore[method-assign,func-returns-value]
     trainer = fit(module, LENGTHS)
@@ -45,7 +46,7 @@ def test_the_loss_is_the_mean_over_the_tokens_of_all_demonstrations(tiny_policy:
     assert [len(batch["ids"]) for batch in minibatches] == [7, 7, 6]
     for batch in minibatches:
         for row in range(len(batch["ids"])):
-            prompt = batch["prompt_ids"][row][batch["prompt_mask"][row]].tolist()
+            prompt = prompt_in(batch, row)
             answer = batch["ids"][row][batch["mask"][row]].tolist()
             assert prompt == tokenizer("say")["input_ids"]
             assert answer[-1] == tokenizer.eos_token_id
@@ -64,6 +65,15 @@ def test_accumulating_over_minibatches_equals_one_large_minibatch(rows: int, tin
     for module, every in ((whole, 1), (parts, accumulate)):
         trainer = fit(module, LENGTHS, accumulate_grad_batches=every)
         assert trainer.global_step == 1
+    check_close(weights(whole), weights(parts))
+
+
+def test_cut_by_tokens_it_learns_from_every_demonstration_once(tiny_policy: TinyLlama, fit: Fit) -> None:
+    whole, parts = descent(tiny_policy, rows=20), descent(tiny_policy, rows=20, minibatch_tokens=32)
+    fit(whole, LENGTHS)
+    trainer = fit(parts, LENGTHS, accumulate_grad_batches=99)
+    assert trainer.global_step == 1
+    assert trainer.fit_loop.epoch_loop.batch_progress.current.completed > 3
     check_close(weights(whole), weights(parts))
 
 

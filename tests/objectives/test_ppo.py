@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lit_symbolic.objectives.ppo import adapted_coefficient, gae, kl_k1, kl_k2, policy_loss, value_loss, whiten
+from lit_symbolic.objectives.ppo import (
+    adapted_coefficient,
+    gae,
+    importance_weights,
+    kl_k1,
+    kl_k2,
+    policy_loss,
+    value_loss,
+    whiten,
+)
 
 numbers = st.floats(-4, 4, width=32)
 
@@ -179,3 +188,32 @@ def test_the_coefficient_moves_towards_the_target_and_never_by_more_than_a_fifth
     if abs(kl / target - 1) > 1e-6:
         assert (adapted > coefficient) is (kl > target) or adapted == pytest.approx(coefficient, rel=1e-9)
     assert adapted_coefficient(coefficient, target, target, answers, horizon) == coefficient
+
+
+def test_weighted_by_importance_another_distributions_answers_give_the_policys_gradient_in_expectation() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    advantages = torch.randn(7, dtype=torch.float64)
+    policy = logits.log_softmax(0)
+    sampler = (logits.detach() / 1.7).log_softmax(0)  # hotter than it should be
+    old = policy.detach()
+    losses = policy_loss(policy, old, advantages, clip=0.2)
+
+    def expected(words: Tensor, each: Tensor) -> Tensor:
+        """Gradient in expectation over words that are drawn from ``words``: every word counts by its probability."""
+        return torch.autograd.grad((words.exp() * each).sum(), logits, retain_graph=True)[0]
+
+    wanted = expected(old, losses)
+    torch.testing.assert_close(expected(sampler, losses * importance_weights(old, sampler, cap=None)), wanted)
+    assert (expected(sampler, losses) - wanted).abs().max() > 0.02, "uncorrected it is another gradient"
+    truncated = importance_weights(old, sampler, cap=1.1)
+    assert truncated.max() == 1.1
+    closer = expected(sampler, losses * truncated)
+    assert (closer - wanted).norm() < (expected(sampler, losses) - wanted).norm()
+
+
+def test_importance_weights_carry_no_gradient_and_are_one_where_nothing_differs() -> None:
+    logprobs = torch.tensor([[-1.0, -2.0]], requires_grad=True)
+    weights = importance_weights(logprobs, logprobs.detach(), cap=2.0)
+    assert weights.tolist() == [[1.0, 1.0]]
+    assert not weights.requires_grad

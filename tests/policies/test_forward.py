@@ -3,17 +3,21 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MistralConfig,
     OPTConfig,
     PhiConfig,
     PretrainedConfig,
     PreTrainedModel,
     Qwen2Config,
+    StableLmConfig,
 )
 
-from lit_symbolic.policies.forward import response_hidden
+from lit_symbolic.policies.forward import response_hidden, shares_prompts
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [12, 13, 14]]
 ANSWERS = [[20, 21], [22, 23, 24, 2], [25]]
@@ -39,6 +43,12 @@ CONFIGS: list[PretrainedConfig] = [
         ffn_dim=32,
         max_position_embeddings=32,
     ),
+]
+SHARING: list[PretrainedConfig] = [
+    *CONFIGS,
+    MistralConfig(vocab_size=40, num_key_value_heads=1, sliding_window=None, **SIZES),
+    GemmaConfig(vocab_size=40, num_key_value_heads=1, head_dim=8, **SIZES),
+    StableLmConfig(vocab_size=40, num_key_value_heads=1, **SIZES),
 ]
 models = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
 
@@ -97,3 +107,51 @@ def test_a_hidden_state_knows_the_tokens_before_its_own_and_no_others() -> None:
         after = response_hidden(model, prompt_ids, prompt_mask, changed, mask)
     differs = (before != after).any(dim=-1)
     assert differs.tolist() == [[False] * 4, [False, False, False, True], [False] * 4]
+
+
+# ---------------------------------------------------------------- a prompt read once for all its answers
+
+PROMPT_OF = torch.tensor([2, 0, 2, 1, 0])
+SHARED_ANSWERS = torch.tensor([[20, 21, 2], [22, 23, 24], [25, 2, 0], [26, 27, 2], [28, 0, 0]])
+
+
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("config", SHARING, ids=lambda config: config.model_type)
+@pytest.mark.parametrize("is_padded", [True, False])
+def test_a_prompt_read_once_gives_the_states_and_gradients_of_one_read_for_each_answer(
+    config: PretrainedConfig, is_padded: bool, length: int
+) -> None:
+    model = model_of(config).double()
+    assert shares_prompts(model)
+    prompt_ids, prompt_mask, _, _ = padded(0)
+    if not is_padded:
+        prompt_ids = torch.where(prompt_mask, prompt_ids, torch.tensor(33))
+    padding = prompt_mask if is_padded else None
+    ids = SHARED_ANSWERS[:, :length]
+    mask = ids != 0
+    found = []
+    for of in (PROMPT_OF, None):
+        prompts = (
+            (prompt_ids, padding) if of is not None else (prompt_ids[PROMPT_OF], None if padding is None else padding[PROMPT_OF])
+        )
+        hidden = response_hidden(model, *prompts, ids, mask, of)
+        loss = (hidden.sin() * mask[..., None]).sum()
+        gradients = torch.autograd.grad(loss, list(model.get_decoder().parameters()), allow_unused=True)
+        found.append((hidden[mask], [g for g in gradients if g is not None]))
+    (shared, gradients), (alone, wanted) = found
+    torch.testing.assert_close(shared, alone, rtol=1e-5, atol=1e-5)  # norms compute in float32
+    assert len(gradients) == len(wanted) > 5
+    for got, expected in zip(gradients, wanted, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_prompts_are_not_shared_where_a_layer_does_not_see_all_of_them_or_recomputes_without_a_cache() -> None:
+    assert not shares_prompts(model_of(MistralConfig(vocab_size=40, num_key_value_heads=1, sliding_window=4, **SIZES)))
+    kinds = ["sliding_attention", "full_attention"]
+    assert not shares_prompts(
+        model_of(Gemma3TextConfig(vocab_size=40, num_key_value_heads=1, head_dim=8, layer_types=kinds, **SIZES))
+    )
+    model = model_of(CONFIGS[0])
+    assert shares_prompts(model)
+    model.gradient_checkpointing_enable()
+    assert not shares_prompts(model)

@@ -99,6 +99,13 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right) or (isinstance(left, float) and math.isnan(left) and math.isnan(right))
 
 
+def prompt_in(batch: dict[str, Any], row: int) -> list[int]:
+    """The prompt of a minibatch's row, without padding."""
+    index = int(batch["prompt_of"][row]) if "prompt_of" in batch else row
+    ids = batch["prompt_ids"][index]
+    return (ids[batch["prompt_mask"][index]] if "prompt_mask" in batch else ids).tolist()
+
+
 def processes() -> ForkServerContext:
     """Starts processes in a moment: they are forked from one that has imported everything and done nothing."""
     context = get_context("forkserver")
