@@ -54,7 +54,8 @@ def shares_prompts(model: PreTrainedModel) -> bool:
     config = model.config.get_text_config(decoder=True)
     kinds = getattr(config, "layer_types", None) or ["full_attention"]
     windowed = getattr(config, "sliding_window", None) is not None and "layer_types" not in config.to_dict()
-    return not model.is_gradient_checkpointing and not windowed and all(kind == "full_attention" for kind in kinds)
+    recomputed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    return not recomputed and not windowed and all(kind == "full_attention" for kind in kinds)
 
 
 def _shared_hidden(
