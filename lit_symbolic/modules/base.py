@@ -246,7 +246,10 @@ class SymbolicModule(LightningModule):
         done, planned = batch_idx + 1, self.trainer.num_training_batches
         self.announce("learning", done, planned)
         if done == planned:
-            figures: dict[str, Tensor | float] = {**self.learned.compute(), "time/learning_seconds": time.monotonic() - self._learning_since}
+            figures: dict[str, Tensor | float] = {
+                **self.learned.compute(),
+                "time/learning_seconds": time.monotonic() - self._learning_since,
+            }
             self.log_dict(figures, on_step=False, on_epoch=True, batch_size=1)
 
     # ---------------------------------------------------------------- sampling and scoring

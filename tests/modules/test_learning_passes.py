@@ -61,7 +61,7 @@ def paid() -> VerifierReward:
 
 def check_close(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
     for name, value in left.items():
-        torch.testing.assert_close(value, right[name], rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(value, right[name], rtol=1e-4, atol=1e-6, msg=f"{name} differs")
 
 
 @pytest.mark.parametrize("critic", ["head", "own"])
@@ -69,8 +69,9 @@ def test_prompts_that_are_read_once_and_minibatches_by_tokens_learn_the_same(
     critic: Any, tiny_policy: TinyLlama, fit: Fit
 ) -> None:
     ends = []
-    for options in ({"share_prompts": False}, {}, {"minibatch_tokens": 40}):
-        module = ppo(tiny_policy, critic=critic, **options)  # type: ignore[arg-type]
+    cuts: list[dict[str, Any]] = [{"share_prompts": False}, {}, {"minibatch_tokens": 40}]
+    for options in cuts:
+        module = ppo(tiny_policy, critic=critic, **options)
         fit(module, NOISE, 1, [paid()], accumulate_grad_batches=99)
         ends.append(weights(module))
         assert ("prompt_of" in module.kept[0]) is options.get("share_prompts", True)
@@ -98,6 +99,7 @@ class Watching(Callback):
             else:
                 self.without += 1
 
+        assert isinstance(pl_module, PPOModule)
         pl_module.model.get_decoder().register_forward_hook(count)
 
 
@@ -122,8 +124,9 @@ class Reads(TorchDispatchMode):
 
 def test_a_training_step_reads_nothing_back_from_the_device(tiny_policy: TinyLlama, fit: Fit) -> None:
     # Where prompts are not shared, transformers looks once a forward pass whether a row holds several texts.
-    for options, expected in (({}, 0), ({"critic_warmup_iterations": 1}, 0), ({"share_prompts": False}, 3)):
-        module = ppo(tiny_policy, **options)  # type: ignore[arg-type]
+    cases: list[tuple[dict[str, Any], int]] = [({}, 0), ({"critic_warmup_iterations": 1}, 0), ({"share_prompts": False}, 3)]
+    for options, expected in cases:
+        module = ppo(tiny_policy, **options)
         fit(module, NOISE, 1, [paid()])
         with Reads() as reads:
             for index, batch in enumerate(module.kept):
