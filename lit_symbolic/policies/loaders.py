@@ -189,7 +189,9 @@ class HuggingFacePolicy(PolicyLoader):
             saved = load_peft_weights(self.name, device="cpu", revision=self.revision)
             set_peft_model_state_dict(model, saved, adapter_name=POLICY_ADAPTER)
         elif self.lora is not None:
-            model.add_adapter(self.lora.config(), adapter_name=POLICY_ADAPTER)
+            config = self.lora.config()
+            config.revision = None if self.revision == "main" else self.revision  # an exported adapter names its base by it
+            model.add_adapter(config, adapter_name=POLICY_ADAPTER)
             train_adapter(model, POLICY_ADAPTER)
         if added and has_adapters(model):
             require_plain_embeddings(model)

@@ -165,12 +165,12 @@ def test_it_holds_the_policys_adapter_alone_with_the_base_named_and_the_tokenize
     assert opened.chat_template == tokenizer.chat_template is not None
 
 
-def test_a_base_from_a_hub_is_named_as_it_is_there(base: Base, tmp_path: Path) -> None:
-    model, tokenizer = trained(base("llama"))
+def test_a_base_from_a_hub_is_named_as_it_is_there_with_its_revision(base: Base, tmp_path: Path) -> None:
+    model, tokenizer = trained(base("llama"), revision="v2")
     model.peft_config["default"].base_model_name_or_path = "someone/some-model"
     write_policy(model, tokenizer, tmp_path / "model")
     config = json.loads((tmp_path / "model" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == "someone/some-model"
+    assert (config["base_model_name_or_path"], config["revision"]) == ("someone/some-model", "v2")
 
 
 # ---------------------------------------------------------------- the merged folder
