@@ -19,7 +19,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 
-from callbacks import HtmlReport, IterationCheckpoint, IterationProgressBar, ModelExport, RewardCallback, VerifierReward
+from callbacks import AdapterExport, HtmlReport, IterationCheckpoint, IterationProgressBar, RewardCallback, VerifierReward
 from lit_symbolic.certificate import Certificate
 from lit_symbolic.checkpoint_io import AtomicCheckpointIO
 from lit_symbolic.cli import TRAINER_DEFAULTS
@@ -264,7 +264,7 @@ def fit(
         if arm.defaults:
             assert clock is not None
             extras = {"logger": ClockedCSVLogger(folder, clock), "plugins": [AtomicCheckpointIO()]}
-            callbacks += [IterationCheckpoint(), ModelExport(), HtmlReport(), ClockedBar(clock)]
+            callbacks += [IterationCheckpoint(), AdapterExport(), HtmlReport(), ClockedBar(clock)]
         trainer = Trainer(
             **{**TRAINER_DEFAULTS, **extras},
             callbacks=callbacks,
