@@ -1,41 +1,85 @@
-"""How fast answers are sampled: the engine, ``model.generate``, and the bare matrix products of the same work.
+"""How fast answers are sampled: the engines, ``model.generate``, and the bare matrix products of the same work.
 
-    python benchmarks/sampling.py                # about 5 minutes; writes benchmarks/results/sampling.md
+    python benchmarks/sampling.py                # about 30 minutes; cells under benchmarks/results/sampling/, then sampling.md
     python benchmarks/sampling.py --quick        # seconds; prints only
 
-All contestants run in one process, one after the other in a turning order, again and again; a ratio is taken within a
-repetition, so what else the machine does hits both its sides. No answer ends early: each has all its tokens. Where other
-programs use the cores, set OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait take the time from each other.
+A cell is one batch, one seed and one number of threads; a finished cell is not measured again. All contestants of a cell run
+in one process, one after the other in a turning order, again and again; a ratio is taken within a repetition, so what else the
+machine does hits both its sides. No answer ends early: each has all its tokens. Where other programs use the cores, set
+OMP_WAIT_POLICY=PASSIVE: threads that spin while they wait take the time from each other.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
+import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
-from lit_symbolic.rollouts.engine import SamplingSettings
-from lit_symbolic.rollouts.native import NativeEngine
+from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings
 from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks.game24 import Game24
+from runs import table
+from sampling_floor import attention_products, linear_products
 
-RESULTS = Path(__file__).parent / "results" / "sampling.md"
-FUSED, GENERIC = "engine, fused decoder", "engine, generic decoder"
-GENERATE, GENERATE_PLAIN = "model.generate, its defaults", "model.generate, top_k=0 (the engine's distribution)"
-LINEAR, ATTENTION = "products with weights", "products of attention"
+RESULTS = Path(__file__).parent / "results" / "sampling"
+GENERATE, GENERATE_PLAIN = "generate", "generate, top_k=0"
+LINEAR, LINEAR_BFLOAT16, ATTENTION = "products with weights", "products with weights, bfloat16", "products of attention"
+NEW_TOKENS = 30
+SHAPES = {1: (1, 1), 16: (2, 8), 64: (8, 8), 256: (32, 8)}  # answers: prompts and samples of each
+PROMPTS = ("game24", 16, 128, 512)
 
+
+@dataclass(frozen=True)
+class Contestant:
+    """An engine to measure.
+
+    Args:
+        path: Module and class.
+        options: Arguments of the class.
+        sized: Whether ``max_rows`` is set to the batch.
+        floor: The products with weights that it is held against.
+        needs: Package without which it is left out.
+    """
+
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+    sized: bool = True
+    floor: str = LINEAR
+    needs: str | None = None
+
+    def engine(self, rows: int) -> RolloutEngine:
+        """The engine, for a batch of ``rows``."""
+        module, name = self.path.split(":")
+        made: RolloutEngine = getattr(importlib.import_module(module), name)(
+            **self.options, **({"max_rows": rows} if self.sized else {})
+        )
+        return made
+
+
+NATIVE = "lit_symbolic.rollouts.native:NativeEngine"
+ENGINES = {
+    "native": Contestant(NATIVE),
+    "native, bfloat16": Contestant(NATIVE, {"dtype": "bfloat16"}, floor=LINEAR_BFLOAT16),
+    "native, generic decoder": Contestant(NATIVE, {"fused": False}),
+    "hf": Contestant("lit_symbolic.rollouts.hf:HuggingFaceEngine"),
+    "continuous batching": Contestant("lit_symbolic.rollouts.continuous_batching:ContinuousBatchingEngine"),
+    "vllm": Contestant("lit_symbolic.rollouts.vllm:VLLMEngine", {"dtype": "float32"}, sized=False, needs="vllm"),
+}
 Seconds = dict[str, list[float]]
 
 
@@ -55,25 +99,28 @@ class Work:
         return len(self.prompts) * self.samples
 
 
-def make_work(seed: int, prompts: int, samples: int, max_new_tokens: int) -> Work:
-    """The tiny model with the Game of 24's vocabulary, and prompts of its training split."""
+def make_work(seed: int, prompts: int, samples: int, max_new_tokens: int, prompt: str | int = "game24") -> Work:
+    """The tiny model with the Game of 24's vocabulary, and prompts of its training split or random ones of a length."""
     task = Game24()
     tokenizer = tiny_tokenizer(task.vocabulary())
-    model = tiny_llama(tokenizer, seed=seed).eval()
+    model = tiny_llama(tokenizer, max_length=1024, seed=seed).eval()
     model.generation_config.eos_token_id = model.config.eos_token_id = None  # no answer ends early
-    problems = task.problems("train")
-    chosen = torch.randperm(len(problems), generator=generator_for(seed, "prompts"))[:prompts].tolist()
-    ids = [tokenizer(problems[index].prompt)["input_ids"] for index in chosen]
+    random = generator_for(seed, "prompts")
+    if isinstance(prompt, int):
+        ids = torch.randint(4, len(tokenizer), (prompts, prompt), generator=random).tolist()
+    else:
+        problems = task.problems("train")
+        chosen = torch.randperm(len(problems), generator=random)[:prompts].tolist()
+        ids = [tokenizer(problems[index].prompt)["input_ids"] for index in chosen]
     return Work(model, ids, samples, max_new_tokens, seed)
 
 
-def engine(work: Work, fused: bool) -> Callable[[], None]:
-    """Sampling by this package."""
-    native = NativeEngine(max_rows=work.rows, fused=fused)
+def sampling(work: Work, engine: RolloutEngine) -> Callable[[], None]:
+    """Sampling by an engine of this package."""
     settings = SamplingSettings(work.max_new_tokens)
 
     def run() -> None:
-        out = native.generate(work.model, work.prompts, work.samples, settings, [], 0, generator_for(work.seed))
+        out = engine.generate(work.model, work.prompts, work.samples, settings, [], 0, generator_for(work.seed))
         _check(out.ids.shape, (work.rows, work.max_new_tokens))
 
     return run
@@ -100,148 +147,148 @@ def generate(work: Work, **options: int) -> Callable[[], None]:
     return run
 
 
-def linear_products(work: Work) -> Callable[[], None]:
-    """Every product with a weight matrix: the prompt's once per prompt, then a step's for each further token.
-
-    Weights that read the same input are one matrix, and results go to memory that is there: the fastest way to do it.
-    """
-    config = work.model.config
-    hidden, inner = config.hidden_size, config.intermediate_size
-    width = hidden // config.num_attention_heads
-    layer = [
-        (hidden, hidden + 2 * config.num_key_value_heads * width),
-        (hidden, hidden),
-        (hidden, 2 * inner),
-        (inner, hidden),
-    ]
-    weights = [torch.randn(shape) for shape in layer * config.num_hidden_layers]
-    head = torch.randn(hidden, config.vocab_size)
-
-    def products(rows: int, answers: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        inputs = {size: torch.randn(rows, size) for size in (hidden, inner)}
-        body = [(inputs[weight.shape[0]], weight, torch.empty(rows, weight.shape[1])) for weight in weights]
-        return [*body, (torch.randn(answers, hidden), head, torch.empty(answers, head.shape[1]))]
-
-    prefill = products(len(work.prompts) * len(work.prompts[0]), len(work.prompts))
-    step = products(work.rows, work.rows)
-
-    def run() -> None:
-        for left, right, out in prefill:
-            torch.mm(left, right, out=out)
-        for _ in range(work.max_new_tokens - 1):
-            for left, right, out in step:
-                torch.mm(left, right, out=out)
-
-    return run
-
-
-def attention_products(work: Work) -> Callable[[], None]:
-    """A step's products of queries with keys and of weights with values, over caches of the mean length."""
-    config = work.model.config
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    width, group = config.hidden_size // heads, heads // kv_heads
-    length = len(work.prompts[0]) + work.max_new_tokens // 2
-    batch = work.rows * kv_heads
-    caches = [(torch.randn(batch, length, width), torch.randn(batch, length, width)) for _ in range(config.num_hidden_layers)]
-    query, weights = torch.randn(batch, group, width), torch.rand(batch, group, length)
-    scores, mixed = torch.empty(batch, group, length), torch.empty(batch, group, width)
-
-    def run() -> None:
-        for _ in range(work.max_new_tokens - 1):
-            for keys, values in caches:
-                torch.bmm(query, keys.transpose(1, 2), out=scores)
-                torch.bmm(weights, values, out=mixed)
-
-    return run
-
-
-def contestants(work: Work, floor: bool) -> dict[str, Callable[[], None]]:
+def contestants(work: Work, engines: Sequence[str]) -> dict[str, Callable[[], None]]:
     """What is timed, by name."""
-    runs = {FUSED: engine(work, fused=True), GENERIC: engine(work, fused=False), GENERATE: generate(work)}
-    if floor:
-        runs |= {
-            GENERATE_PLAIN: generate(work, top_k=0),
-            LINEAR: linear_products(work),
-            ATTENTION: attention_products(work),
-        }
-    return runs
+    tokens, config = len(work.prompts[0]), work.model.config
+    size = (len(work.prompts), tokens, work.rows, work.max_new_tokens)
+    return {
+        **{name: sampling(work, ENGINES[name].engine(work.rows)) for name in engines},
+        GENERATE: generate(work),
+        GENERATE_PLAIN: generate(work, top_k=0),
+        LINEAR: linear_products(config, *size, torch.float32),
+        LINEAR_BFLOAT16: linear_products(config, *size, torch.bfloat16),
+        ATTENTION: attention_products(config, *size[1:]),
+    }
 
 
-def measure(works: Sequence[Work], repetitions: int, floor: bool) -> Seconds:
-    """Seconds of every contestant in every repetition; repetitions take the works (seeds) by turns."""
-    fields = [contestants(work, floor) for work in works]
-    for field in fields:  # the first call pays for imports and allocations
-        for run in field.values():
-            run()
-    seconds: Seconds = {name: [] for name in fields[0]}
+def measure(runs: dict[str, Callable[[], None]], repetitions: int) -> Seconds:
+    """Seconds of every contestant in every repetition."""
+    order = list(runs.items())
+    for name in (LINEAR, LINEAR_BFLOAT16, ATTENTION):  # the first writes to their memory are no products
+        runs[name]()
+    seconds: Seconds = {name: [] for name in runs}
     for repetition in range(repetitions):
-        field = list(fields[repetition % len(fields)].items())
-        turn = repetition % len(field)
-        for name, run in field[turn:] + field[:turn]:
+        turn = repetition % len(order)
+        for name, run in order[turn:] + order[:turn]:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> str:
-    """Median and range of the quotients, repetition by repetition."""
-    quotients = [a / b for a, b in zip(numerator, denominator, strict=True)]
-    return f"{median(quotients):.2f} ({min(quotients):.2f} to {max(quotients):.2f})"
+def repetitions_of(rows: int, prompt: str | int) -> int:
+    """More of what is short."""
+    if rows <= 16:
+        return 5
+    return 3 if rows <= 64 or prompt in ("game24", 16) else 1
 
 
-def main_table(seconds: Seconds, tokens: int) -> list[str]:
-    """The large batch: seconds, tokens per second, factor over generate, share of the floor."""
-    both = [linear + attention for linear, attention in zip(seconds[LINEAR], seconds[ATTENTION], strict=True)]
-    lines = [
-        "| | seconds, median (least) | tokens/s | x generate | floor / seconds | weights only / seconds |",
-        "|---|---|---|---|---|---|",
+def cell(folder: Path | None, threads: int, rows: int, prompt: str | int, seed: int, quick: bool) -> dict[str, Any]:
+    """Measure one cell, or read it where it has been measured."""
+    path = folder / f"threads{threads}-answers{rows}-prompt{prompt}-seed{seed}.json" if folder else None
+    if path is not None and path.exists():
+        return json.loads(path.read_text())
+    torch.set_num_threads(threads)
+    engines = [name for name, entry in ENGINES.items() if entry.needs is None or importlib.util.find_spec(entry.needs)]
+    for run in contestants(make_work(seed, 1, 1, 2), engines).values():  # the first call pays for imports
+        run()
+    load = [os.getloadavg()[0]]
+    work = make_work(seed, *SHAPES[rows], 6 if quick else NEW_TOKENS, prompt)
+    seconds = measure(contestants(work, engines), 1 if quick else repetitions_of(rows, prompt))
+    result = {"seconds": seconds, "load": [*load, os.getloadavg()[0]], "torch": torch.__version__}
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result))
+        partial.replace(path)
+    return result
+
+
+def merged(cells: Sequence[dict[str, Any]]) -> Seconds:
+    """The repetitions of several seeds, one after the other."""
+    return {name: [value for one in cells for value in one["seconds"][name]] for name in cells[0]["seconds"]}
+
+
+def quotients(seconds: Seconds, numerators: Sequence[str], denominator: str) -> list[float]:
+    """Ratios, repetition by repetition; several numerators are added."""
+    above = [sum(values) for values in zip(*(seconds[name] for name in numerators), strict=True)]
+    return [a / b for a, b in zip(above, seconds[denominator], strict=True)]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median and range."""
+    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def floor_of(name: str) -> tuple[str, str]:
+    """The products that a contestant is held against."""
+    return (ENGINES[name].floor if name in ENGINES else LINEAR), ATTENTION
+
+
+def tables(results: dict[tuple[int, str | int], Seconds], tokens: int) -> list[str]:
+    """The tables of one number of threads."""
+    first = next(iter(results.values()))
+    names = [name for name in first if name in ENGINES]
+    timed = [*names, *(name for name in first if name not in names)]
+    labels = [(str(rows), str(prompt)) for rows, prompt in results]
+    lines = ["Times as fast as `model.generate` with its defaults:", ""]
+    rows = [
+        (*label, *(spread(quotients(seconds, [GENERATE], name)) for name in names))
+        for label, seconds in zip(labels, results.values(), strict=True)
     ]
-    for name in (FUSED, GENERIC, GENERATE, GENERATE_PLAIN):
-        own = seconds[name]
-        lines.append(
-            f"| {name} | {median(own):.3f} ({min(own):.3f}) | {tokens / median(own):,.0f} | {ratios(seconds[GENERATE], own)} "
-            f"| {ratios(both, own)} | {ratios(seconds[LINEAR], own)} |"
+    lines += [table(("answers", "prompt", *names), rows), "", "Share of the floor (floor / seconds):", ""]
+    rows = [
+        (*label, *(spread(quotients(seconds, floor_of(name), name)) for name in [*names, GENERATE]))
+        for label, seconds in zip(labels, results.values(), strict=True)
+    ]
+    lines += [table(("answers", "prompt", *names, GENERATE), rows), "", "Seconds, median (tokens per second):", ""]
+    rows = [
+        (
+            *label,
+            *(f"{median(seconds[name]):.3f} ({size * tokens / median(seconds[name]):,.0f})" for name in timed),
         )
-    for name, own in (("floor: all products", both), (LINEAR, seconds[LINEAR]), (ATTENTION, seconds[ATTENTION])):
-        lines.append(f"| {name} | {median(own):.3f} ({min(own):.3f}) | {tokens / median(own):,.0f} | | | |")
-    return lines
+        for (size, _), label, seconds in zip(results, labels, results.values(), strict=True)
+    ]
+    return [*lines, table(("answers", "prompt", *timed), rows)]
 
 
-def report(arguments: argparse.Namespace) -> str:
-    """Measure, and write it down as Markdown."""
-    shapes = [(1, 1), (1, 8), (2, 8), (8, 8), (32, 8)]
-    shapes, large = (shapes[:2], (2, 8)) if arguments.quick else (shapes, shapes[-1])
-    length = 6 if arguments.quick else 30
-    seeds = range(1 if arguments.quick else 3)
+def report(threads: Sequence[int], seeds: Sequence[int], quick: bool) -> str:
+    """Measure what is missing, and write it down as Markdown."""
+    folder = None if quick else RESULTS
+    shapes = [(1, "game24"), (16, 16)] if quick else [(rows, prompt) for rows in SHAPES for prompt in PROMPTS]
     policy = os.environ.get("OMP_WAIT_POLICY", "")
+    sections, loads = [], []
+    for count in threads:
+        results = {}
+        for rows, prompt in shapes:
+            cells = [cell(folder, count, rows, prompt, seed, quick) for seed in seeds]
+            loads += [load for one in cells for load in one["load"]]
+            results[rows, prompt] = merged(cells)
+        sections += ["", f"## {count} thread{'s' if count > 1 else ''}", "", *tables(results, 6 if quick else NEW_TOKENS)]
     lines = [
         "# Sampling",
         "",
         f"    {policy and f'OMP_WAIT_POLICY={policy} '}python benchmarks/sampling.py {' '.join(sys.argv[1:])}".rstrip(),
         "",
-        f"{large[0]} prompts x {large[1]} answers of {length} tokens, tiny model (`tiny_llama` with the Game of 24's words), float32. "
+        f"Answers of {6 if quick else NEW_TOKENS} tokens, 8 to a prompt (1 where there is one answer), tiny model (`tiny_llama` with "
+        "the Game of 24's words), float32. Prompts: the Game of 24's, or random ones of 16, 128 and 512 tokens. "
         f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, {_processor()}; "
-        f"load average before the run {os.getloadavg()[0]:.1f}. "
-        f"Seeds {', '.join(map(str, seeds))} (weights, prompts, sampling) by turns, {arguments.repetitions} repetitions, all "
-        "contestants in one process in a turning order. Ratios are taken within a repetition: median (least to largest).",
+        f"load average {min(loads):.1f} to {max(loads):.1f} while it ran. Seeds {', '.join(map(str, seeds))} (weights, prompts, sampling). "
+        "All contestants of a batch in one process in a turning order; ratios are taken within a repetition: median (least to largest).",
         "",
-        "The floor is the bare matrix products of the work, the prompt's once for its samples: those with weights, in the largest "
-        "matrices possible, and those of attention over caches of the mean length.",
+        "The floor is the bare matrix products of the work: those with weights, the prompt's once for its samples, in the largest "
+        "matrices possible, and those of attention over one cache for each answer, of the mean length. `native, bfloat16` "
+        "is held against products with weights in bfloat16, all others against float32; attention is float32 in both. "
+        "What an engine need not do (read a prompt's cache once for each of its samples) it may save: a share can pass 1.",
     ]
-    for threads in arguments.threads:
-        torch.set_num_threads(threads)
-        works = [make_work(seed, *large, length) for seed in seeds]
-        seconds = measure(works, arguments.repetitions, floor=True)
-        lines += ["", f"## {threads} thread{'s' if threads > 1 else ''}", ""]
-        lines += main_table(seconds, works[0].rows * length)
-        lines += ["", "| answers at a time | fused decoder, x generate | generic decoder, x generate |", "|---|---|---|"]
-        for shape in shapes:
-            works = [make_work(seed, *shape, length) for seed in seeds]
-            seconds = measure(works, arguments.repetitions, floor=False)
-            fused, generic = (ratios(seconds[GENERATE], seconds[name]) for name in (FUSED, GENERIC))
-            lines.append(f"| {works[0].rows} | {fused} | {generic} |")
-    return "\n".join(lines) + "\n"
+    missing = [
+        f"`{name}` (no package {entry.needs})"
+        for name, entry in ENGINES.items()
+        if entry.needs and not importlib.util.find_spec(entry.needs)
+    ]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(missing)}."]
+    return "\n".join([*lines, *sections]) + "\n"
 
 
 def _check(shape: Sequence[int], expected: Sequence[int]) -> None:
@@ -262,17 +309,16 @@ def _lines(path: str) -> list[str]:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=9, help="of each contestant, spread over three seeds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure with")
-    parser.add_argument("--quick", action="store_true", help="a small batch, once, written nowhere")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--quick", action="store_true", help="small batches, once, written nowhere")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.repetitions, arguments.threads = 1, [1]
-    text = report(arguments)
+        arguments.threads, arguments.seeds = [1], [0]
+    text = report(arguments.threads, arguments.seeds, arguments.quick)
     print(text)
     if not arguments.quick:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(text)
+        RESULTS.with_suffix(".md").write_text(text)
 
 
 if __name__ == "__main__":
