@@ -25,6 +25,7 @@ import lit_symbolic.policies
 import lit_symbolic.rollouts.continuous_batching
 import lit_symbolic.rollouts.hf
 import lit_symbolic.rollouts.native
+import lit_symbolic.rollouts.vllm
 import lit_symbolic.tasks.game24  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
 from callbacks.export import AdapterExport

@@ -57,6 +57,18 @@ def drawn_seed(generator: torch.Generator) -> int:
 
 
 @contextmanager
+def kept_generators(device: torch.device) -> Iterator[None]:
+    """Give torch's global generators their state back afterwards, those of all devices of this kind and of the CPU."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            yield
+        return
+    devices = range(torch.get_device_module(device).device_count())
+    with torch.random.fork_rng(devices=list(devices), device_type=device.type):
+        yield
+
+
+@contextmanager
 def lent(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Sample from ``model`` with a library that draws from torch's global generators.
 
@@ -67,15 +79,9 @@ def lent(model: PreTrainedModel, seed: int) -> Iterator[None]:
         seed: Seed of the global generators.
     """
     modes = [(module, module.training) for module in model.modules()]
-    kind = model.device.type
-    devices = [] if kind == "cpu" else list(range(torch.get_device_module(kind).device_count()))
     model.eval()
     try:
-        with (
-            torch.random.fork_rng(devices=devices, device_type="cuda" if kind == "cpu" else kind),
-            torch.inference_mode(False),
-            torch.no_grad(),
-        ):
+        with kept_generators(model.device), torch.inference_mode(False), torch.no_grad():
             torch.manual_seed(seed)
             yield
     finally:
