@@ -245,7 +245,7 @@ def tables(results: dict[tuple[int, str | int], Seconds], tokens: int) -> list[s
     rows = [
         (
             *label,
-            *(f"{median(seconds[name]):.3f} ({size * tokens / median(seconds[name]):,.0f})" for name in timed),
+            *(f"{median(seconds[name]):.3g} ({size * tokens / median(seconds[name]):,.0f})" for name in timed),
         )
         for (size, _), label, seconds in zip(results, labels, results.values(), strict=True)
     ]
