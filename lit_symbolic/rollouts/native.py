@@ -102,7 +102,8 @@ class NativeEngine(RolloutEngine):
         device, rows, steps = model.device, len(prompts) * samples, settings.max_new_tokens
         # Random numbers are drawn for all rows and steps at once: an answer depends neither on when other rows end nor
         # on which are sampled beside it.
-        randoms = torch.rand(rows, steps, generator=generator)
+        # In float32 also under a Trainer whose default type is a half-precision one.
+        randoms = torch.rand(rows, steps, dtype=torch.float32, generator=generator)
         check_every = self.check_every or (1 if device.type == "cpu" else GPU_CHECK_STEPS)
         longest = 0
         was_training = model.training

@@ -21,8 +21,6 @@ from multiprocessing import util
 from types import TracebackType
 from typing import Any, Self
 
-from loky.backend.reduction import dumps
-
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.pooling.batches import UNLIMITED, Patience, PendingVerifications, VerificationResult
@@ -215,6 +213,8 @@ class AnswerPool(ABC):
     def _known_verifier(self, verifier: Verifier) -> tuple[Verifier, str, bytes, bytes | None]:
         known = self._verifiers.get(id(verifier))
         if known is None:
+            from loky.backend.reduction import dumps  # here, so that a run without worker processes does not need loky
+
             try:
                 pickled = bytes(dumps(verifier))
             except Exception as error:

@@ -21,9 +21,6 @@ from enum import Enum
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from loky.backend import get_context
-from loky.backend.utils import kill_process_tree
-
 from lit_symbolic.certificate import MAX_EVIDENCE_CHARACTERS, Certificate
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.pooling.workspace import remove_folder
@@ -150,6 +147,8 @@ class Worker(WorkerHandle):
         super().__init__()
         self.folder = tempfile.mkdtemp(prefix="worker-", dir=folder)
         try:
+            from loky.backend import get_context  # not at the top: a run without worker processes does not need loky
+
             context = get_context("loky")
             self.connection, theirs = context.Pipe()
             environment = {**ONE_THREAD, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self.folder)}
@@ -179,6 +178,8 @@ class Worker(WorkerHandle):
 
     def kill(self) -> None:
         """Kill the process and its children. Any thread may call it, the pipe stays open."""
+        from loky.backend.utils import kill_process_tree
+
         kill_process_tree(self.process)
         # Children that a dead worker left behind are no longer in its tree, but still in its session.
         if self.process.pid is not None and sys.platform == "linux":
