@@ -144,7 +144,7 @@ class LlamaDecoder:
         rows = prompts * repeats
         # Values that are not written yet have the weight 0, but 0 times NaN is NaN: no empty memory.
         shape = len(weights.blocks), 2, rows, weights.kv_heads, capacity, weights.width
-        self.cache = torch.zeros(shape, device=ids.device)
+        self.cache = torch.zeros(shape, dtype=torch.float32, device=ids.device)
         angles = torch.arange(self.longest, device=ids.device)[:, None].float() * weights.frequencies
         self.key_rotations = torch.polar(torch.ones_like(angles), angles)
         self.query_rotations = self.key_rotations * weights.scale

@@ -114,7 +114,7 @@ class NativeEngine(RolloutEngine):
                 out = Generation(
                     ids=torch.full((rows, steps), pad_id, device=device),
                     lengths=torch.empty(rows, dtype=torch.long, device=device),
-                    logprobs=torch.zeros(rows, steps, device=device),
+                    logprobs=torch.zeros(rows, steps, dtype=torch.float32, device=device),
                     ended=torch.empty(rows, dtype=torch.bool, device=device),
                 )
                 source = self._source(model)

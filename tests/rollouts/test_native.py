@@ -234,6 +234,21 @@ def test_the_same_seed_gives_the_same_answers_and_another_seed_others() -> None:
     assert one.ids.shape != three.ids.shape or not torch.equal(one.ids, three.ids)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_half_precision_default_type_changes_no_answer(fused: bool) -> None:
+    model = llama()
+    plain = sample(model, fused=fused)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)  # as the Trainer does with precision bf16-true
+    try:
+        half = sample(model, fused=fused)
+    finally:
+        torch.set_default_dtype(before)
+    assert half.logprobs.dtype == torch.float32
+    assert torch.equal(half.ids, plain.ids)
+    torch.testing.assert_close(half.logprobs, plain.logprobs)
+
+
 @pytest.mark.parametrize("pad_id", [PAD, EOS], ids=["own pad id", "pad id is the eos id"])
 def test_an_answer_ends_behind_its_first_eos_and_only_there(pad_id: int) -> None:
     out = sample(llama(), samples=8, eos_ids=[EOS, 7], pad_id=pad_id)
