@@ -6,7 +6,7 @@ Muon (https://kellerjordan.github.io/posts/muon/) takes matrices only. Lightning
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,15 @@ class MuonAdamW(Optimizer):
         for part in self._parts:
             part.step()
         return loss
+
+
+def adamw(name: Literal["adamw", "adamw8bit", "paged_adamw8bit"]) -> Callable[..., Optimizer]:
+    """The class of an AdamW: torch's, or one of bitsandbytes with moments in 8 bits (tensors of 4096 weights and more)."""
+    if name == "adamw":
+        return AdamW
+    from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit  # a second's import, which most runs do without
+
+    return AdamW8bit if name == "adamw8bit" else PagedAdamW8bit
 
 
 def split_for_muon(model: nn.Module, parameters: Iterable[Tensor]) -> list[dict[str, Any]]:

@@ -1,17 +1,22 @@
-"""Muon and AdamW as one optimizer: the same numbers as each alone, and nothing lost in a checkpoint."""
+"""Muon and AdamW as one optimizer, and AdamW with moments in 8 bits: the numbers, and nothing lost in a checkpoint."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from torch import nn
 
+from lit_symbolic.modules import SFTModule
 from lit_symbolic.modules.settings import Optimization
-from lit_symbolic.optimizers import MuonAdamW, split_for_muon
+from lit_symbolic.optimizers import MuonAdamW, adamw, split_for_muon
 from lit_symbolic.policies import Critic, TinyLlama
-from tiny import same
+from tiny import same, weights
+from toys import Say
 
 
 class Net(nn.Module):
@@ -135,6 +140,46 @@ def test_a_step_returns_the_closures_loss() -> None:
         return loss
 
     assert optimizer.step(closure).requires_grad
+
+
+@pytest.mark.parametrize("name", ["adamw8bit", "paged_adamw8bit"])
+def test_moments_of_large_tensors_are_held_in_eight_bits_and_steps_are_close_to_those_of_adamw(name: Any) -> None:
+    moved = []
+    for kind in ("adamw", name):
+        torch.manual_seed(0)
+        layer = nn.Linear(128, 64)
+        optimizer = adamw(kind)(layer.parameters(), lr=0.01, betas=(0.9, 0.99), weight_decay=0.1)
+        start = layer.weight.detach().clone()
+        for step in range(5):
+            layer(torch.randn(4, 128, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        moved.append(layer.weight.detach() - start)
+    assert optimizer.state[layer.weight]["state1"].dtype == optimizer.state[layer.weight]["state2"].dtype == torch.uint8
+    assert optimizer.state[layer.bias]["state1"].dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(moved[0].flatten(), moved[1].flatten(), dim=0) > 0.99
+    assert (moved[0] - moved[1]).abs().mean() < 0.05 * moved[0].abs().mean()
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "paged_adamw8bit"])
+def test_a_run_resumed_from_its_checkpoint_ends_with_the_weights_of_one_that_was_not(
+    name: Any, fit: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    def module() -> SFTModule:
+        policy = TinyLlama(hidden_size=64, layers=1, heads=2, intermediate_size=64, seed=0)
+        optimization = Optimization(optimizer=name, learning_rate=0.01, weight_decay=0.1)
+        return SFTModule(policy, demonstrations=8, max_new_tokens=6, minibatch_rows=4, optimization=optimization)
+
+    whole, first, second = module(), module(), module()
+    fit(whole, Say(), 2)
+    trainer = fit(first, Say(), 1)
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    assert type(trainer.optimizers[0]) is adamw(name)
+    resumed = fit(second, Say(), 2, ckpt_path=tmp_path / "one.ckpt")
+    assert not same(weights(first.model), weights(whole.model))
+    assert same(weights(second.model), weights(whole.model))
+    eight = {state["state1"].dtype for state in resumed.optimizers[0].state.values() if "state1" in state}
+    assert (torch.uint8 in eight) is (name != "adamw")
 
 
 def test_the_schedule_reaches_its_ends() -> None:

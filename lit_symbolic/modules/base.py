@@ -39,7 +39,7 @@ from lit_symbolic.modules.saving import (
     require_trained_weights,
 )
 from lit_symbolic.modules.settings import Evaluation, Optimization
-from lit_symbolic.optimizers import MuonAdamW, split_for_muon
+from lit_symbolic.optimizers import MuonAdamW, adamw, split_for_muon
 from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.policies.special_tokens import require_chat_template
@@ -148,8 +148,10 @@ class SymbolicModule(LightningModule):
         """The optimizer over :meth:`parameter_groups`; the schedule is applied at the start of each iteration."""
         settings = self.optimization
         groups = [{"peak": settings.learning_rate, **group} for group in self.parameter_groups()]
-        if settings.optimizer == "adamw":
-            return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
+        if settings.optimizer != "muon":
+            return adamw(settings.optimizer)(
+                groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+            )
         split = [{**group, **part} for group in groups for part in split_for_muon(self, group["params"])]
         return MuonAdamW(split, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
 

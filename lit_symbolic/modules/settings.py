@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+OptimizerName: TypeAlias = Literal["adamw", "muon", "adamw8bit", "paged_adamw8bit"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Optimization:
 
     Args:
         learning_rate: Highest learning rate.
-        optimizer: ``adamw``, or ``muon``: Muon for the matrices inside the network, AdamW for the rest, at one rate.
+        optimizer: ``adamw``; ``muon``: Muon for the matrices inside the network, AdamW for the rest, at one rate;
+            ``adamw8bit`` holds AdamW's moments in 8 bits (bitsandbytes; a quarter of their bytes), ``paged_adamw8bit`` in
+            memory that moves to the host where the GPU has no room.
         weight_decay: Decoupled weight decay.
         betas: Decay of the two moments.
         warmup_iterations: Iterations over which the rate rises linearly from 0.
@@ -46,7 +50,7 @@ class Optimization:
     """
 
     learning_rate: float = 1e-4
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_iterations: int = 0
