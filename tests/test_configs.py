@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from lit_symbolic.cli import SymbolicCLI
@@ -18,6 +19,16 @@ SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 
 ANSWERS = {"success_rate", "pass@1", "pass@8", "step_validity", "mean_length", "error_token_fraction", "no_evidence_count"}
 LEARNING = {"approx_kl", "clipfrac", "explained_variance", "entropy", "ratio_max", "kl_reward", "task_reward", "kl"}
+
+# The class of each overlay's model, by its name in tests/support/architectures.py.
+CLASSES = {
+    "llama2_7b": "llama",
+    "mistral_7b": "mistral",
+    "codegemma_2b": "gemma",
+    "galactica_1.3b": "opt",
+    "qwen2.5_7b": "qwen2",
+    "llama3.1_8b": "llama",
+}
 
 RunCLI = Callable[[list[str]], SymbolicCLI]
 Parse = Callable[..., dict[str, Any]]
@@ -53,7 +64,7 @@ def names(paths: list[Path]) -> list[str]:
 
 def test_there_are_the_recipes_and_overlays_that_the_readme_promises() -> None:
     assert {"sft", "ppo_token", "ppo_boolean"} <= set(names(RECIPES))
-    assert {"tiny", "qlora"} <= set(names(OVERLAYS))
+    assert {"tiny", "qlora", *CLASSES} == set(names(OVERLAYS))
     assert "game24" in names(SWEEPS)
 
 
@@ -70,6 +81,61 @@ def test_an_overlay_parses_over_every_recipe_and_wins(recipe: Path, overlay: Pat
     parsed = dict(flat(parse(f"--config={recipe}", f"--config={overlay}")))
     for key, value in flat(yaml.safe_load(overlay.read_text())):
         assert str(parsed[key]).endswith(str(value)), key
+
+
+@pytest.fixture(scope="session")
+def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny model of the class of each overlay, with the game's words and, where the overlay asks for it, a chat template."""
+    from architectures import save_architecture
+    from lit_symbolic.policies.tiny import tiny_tokenizer
+    from lit_symbolic.tasks.game24 import Game24
+
+    tokenizer = tiny_tokenizer(Game24(max_value=50).vocabulary())
+    folder = tmp_path_factory.mktemp("stand_ins")
+    sizes = {"vocab_size": len(tokenizer), "max_position_embeddings": 1024}
+    tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}"
+    return {name: save_architecture(name, folder, tokenizer, **sizes) for name in {*CLASSES.values(), "llama"}}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=names(OVERLAYS))
+@pytest.mark.parametrize("recipe", RECIPES, ids=names(RECIPES))
+def test_every_recipe_takes_a_step_under_every_overlay_with_a_tiny_model_of_its_class(
+    recipe: Path, overlay: Path, run_cli: RunCLI, stand_ins: dict[str, Path], tmp_path: Path
+) -> None:
+    name = CLASSES.get(overlay.stem, "llama")
+    small = (
+        [f"--model.policy.init_args.{size}" for size in ("hidden_size=16", "layers=1", "heads=2", "intermediate_size=32")]
+        if overlay.stem == "tiny"
+        else [f"--model.policy.init_args.name={stand_ins[name]}"]
+    )
+    rows = ["demonstrations=2"] if recipe.stem == "sft" else ["problems=1", "samples=2", "max_new_tokens=6", "init_from=null"]
+    cli = run_cli(
+        [
+            "fit",
+            f"--config={recipe}",
+            f"--config={overlay}",
+            *small,
+            *(f"--model.{setting}" for setting in rows),
+            "--trainer.max_epochs=1",
+            "--trainer.accelerator=cpu",
+            "--trainer.num_sanity_val_steps=0",
+            "--trainer.limit_val_batches=0",
+            "--trainer.enable_progress_bar=false",
+            "--trainer.logger=false",
+            "--reward.workers=1",
+            "--export.enabled=false",
+            f"--trainer.default_root_dir={tmp_path}",
+        ]
+    )
+    assert cli.trainer.global_step == 1
+    assert math.isfinite(float(cli.trainer.callback_metrics["train/loss" if recipe.stem == "sft" else "train/value_loss"]))
+    model = cli.model.model
+    assert model.config.model_type == name
+    trained = {parameter.dtype for parameter in model.parameters() if parameter.requires_grad}
+    assert trained == {torch.float32}, "a step of training would be rounded away"
+    if overlay.stem != "tiny":
+        assert model.is_quantized
+        assert type(cli.trainer.optimizers[0]).__name__.lower() == cli.model.optimization.optimizer.replace("_", "")
 
 
 SWEPT = [

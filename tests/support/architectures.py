@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -65,9 +66,11 @@ def random_model(config: PretrainedConfig, seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def save_architecture(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast = TOKENIZER) -> Path:
-    """Save a tiny model of :data:`ARCHITECTURES` with a tokenizer of at most :data:`ROWS` words under ``folder``."""
-    path = folder / name
-    random_model(ARCHITECTURES[name]).save_pretrained(path)
+def save_architecture(name: str, folder: Path, tokenizer: PreTrainedTokenizerFast = TOKENIZER, **sizes: int) -> Path:
+    """Save a tiny model of :data:`ARCHITECTURES`, some of its ``sizes`` changed, with a tokenizer under ``folder``."""
+    path, config = folder / name, copy.deepcopy(ARCHITECTURES[name])
+    for size, value in sizes.items():
+        setattr(config, size, value)
+    random_model(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
