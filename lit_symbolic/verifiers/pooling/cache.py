@@ -34,6 +34,8 @@ from lit_symbolic.certificate import Certificate, Finding, Status
 DIGEST_BYTES = 32
 FORMAT = "certificate 1"
 """Part of every key: what is stored in another form is not found."""
+SOURCES = Path(__file__).parents[1]
+"""The package's verifiers with all that stands under them: part of every key too."""
 ENTRY_BYTES = 300
 """Taken by an entry besides its certificate."""
 
@@ -209,14 +211,24 @@ def from_json(text: str) -> Certificate | None:
 def verifier_digest(verifier: object) -> bytes:
     """Digest of what a verifier's certificates depend on besides problem and answer.
 
-    These are this package's version and, of the verifier and of every verifier inside it, the class's full name, its settings,
-    its ``version`` if it has one, and the source file of the class (and of its bases). A verifier that leans on anything else
-    that may change, such as another file or a tool's release, says so in its ``version``.
+    These are this package's version, the source files of its verifiers and, of the verifier and of every verifier inside it, the
+    class's full name, its settings, its ``version`` if it has one, and the source file of the class (and of its bases). A verifier
+    that leans on anything else that may change, such as a file elsewhere or a tool's release, says so in its ``version``.
 
     Raises:
         Uncacheable: If it has no canonical form.
     """
-    return digest_of((FORMAT, lit_symbolic.__version__, verifier))
+    return digest_of((FORMAT, lit_symbolic.__version__, sources_digest(SOURCES), verifier))
+
+
+@lru_cache(8)
+def sources_digest(folder: Path) -> bytes:
+    """Digest of all Python files under ``folder``, read once a process."""
+    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for path in sorted(folder.rglob("*.py")):
+        _write(hasher.update, b"f", str(path.relative_to(folder)).encode())
+        _write(hasher.update, b"c", path.read_bytes())
+    return hasher.digest()
 
 
 def digest_of(value: object) -> bytes:

@@ -21,6 +21,7 @@ import lit_symbolic
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.game24 import Game24Verifier
 from lit_symbolic.verifiers.pool import VerifierPool
+from lit_symbolic.verifiers.pooling import cache
 from lit_symbolic.verifiers.pooling.cache import (
     CertificateCache,
     Uncacheable,
@@ -188,6 +189,17 @@ def test_a_new_version_of_the_class_the_package_or_the_source_is_another_key(mon
     monkeypatch.setattr("lit_symbolic.verifiers.pooling.cache._source_digest", lambda module: module.encode())
     edited = [key(Counted("x")), key(Wraps(Counted("x")))]
     assert len({*before, *versioned, *released, *edited}) == 8
+
+
+def test_a_change_of_any_source_file_under_the_verifiers_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = set()
+    for index, (name, text) in enumerate([("cpp.py", "a"), ("compiling/braces.py", "a"), ("compiling/braces.py", "b")]):
+        folder = tmp_path / str(index)
+        (folder / "compiling").mkdir(parents=True)
+        (folder / name).write_text(text)
+        monkeypatch.setattr(cache, "SOURCES", folder)
+        digests.add(cache.verifier_digest(Game24Verifier()))
+    assert len(digests) == 3
 
 
 def test_a_pool_asks_again_when_a_verifiers_version_changes(
