@@ -91,6 +91,8 @@ class StaticSlotLayer(DynamicLayer):
 class TransformersDecoder:
     """Any Hugging Face causal LM behind :class:`Decoder`, on its own forward pass and attention masks."""
 
+    layer_type: type[StaticSlotLayer] = StaticSlotLayer
+
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
 
@@ -98,7 +100,7 @@ class TransformersDecoder:
         """See :meth:`Decoder.prefill`."""
         config = self.model.config.get_text_config(decoder=True)
         length = ids.shape[1] + max_new_tokens
-        self.layers = [StaticSlotLayer(length, repeats) for _ in range(config.num_hidden_layers)]
+        self.layers = [self.layer_type(length, repeats) for _ in range(config.num_hidden_layers)]
         self.cache = Cache(layers=list(self.layers))
         self.mask = None if mask is None else torch.nn.functional.pad(mask, (0, max_new_tokens), value=True)
         self.positions = ids.new_full((ids.shape[0],), ids.shape[1])

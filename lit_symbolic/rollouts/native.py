@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lit_symbolic.rollouts.decoders import TransformersDecoder
+from lit_symbolic.rollouts.decoders import Decoder, TransformersDecoder
 from lit_symbolic.rollouts.engine import Generation, OnFinished, RolloutEngine, SamplingSettings, require_prompts
+from lit_symbolic.rollouts.graphs import GraphDecoder
 from lit_symbolic.rollouts.llama import LlamaDecoder, LlamaWeights
 from lit_symbolic.rollouts.merged import MergedCopy
 from lit_symbolic.rollouts.sampler import Report, Sampler
@@ -26,6 +27,7 @@ LEAST_ROWS = (
     32  # of a part that has a thread of its own: with fewer, reading the weights is what costs, and that is better shared
 )
 GPU_CHECK_STEPS = 8
+LEAST_GRAPH_STEPS = 32  # a capture costs about as much as some steps, once for each number of rows
 
 
 class NativeEngine(RolloutEngine):
@@ -42,6 +44,8 @@ class NativeEngine(RolloutEngine):
             adapters merged in, refreshed at each call: two bytes a weight (14 GB for 7B), held between calls for all but
             plain Llamas. Log-probs are the copy's: see :attr:`exact`.
         threads: CPU threads among which rows are shared out, where the fused decoder runs; null is torch's number.
+        cuda_graphs: ``auto`` replays a decode step as a CUDA graph on a GPU, for answers of 32 tokens or more, where every
+            layer sees the whole context; it then takes the place of the fused decoder. ``off`` never does.
         check_every: Steps between two looks at which rows have ended; null is 1 on a CPU and 8 on a GPU, which so
             never waits for the host. Answers are the same.
 
@@ -58,6 +62,7 @@ class NativeEngine(RolloutEngine):
         fused: bool = True,
         dtype: Literal["policy", "bfloat16"] = "policy",
         threads: int | None = None,
+        cuda_graphs: Literal["auto", "off"] = "auto",
         check_every: int | None = None,
     ) -> None:
         least = {"max_rows": 1, "max_cache_tokens": 1, "max_padding": 0, "threads": 1, "check_every": 1}
@@ -74,6 +79,7 @@ class NativeEngine(RolloutEngine):
         self.fused = fused
         self.dtype = dtype
         self.threads = threads
+        self.cuda_graphs = cuda_graphs
         self.check_every = check_every
         self._copy: MergedCopy | None = None
 
@@ -117,7 +123,7 @@ class NativeEngine(RolloutEngine):
                     logprobs=torch.zeros(rows, steps, dtype=torch.float32, device=device),
                     ended=torch.empty(rows, dtype=torch.bool, device=device),
                 )
-                source = self._source(model)
+                source = self._source(model, steps)
                 fused = isinstance(source, LlamaWeights)
                 threads = (self.threads or torch.get_num_threads()) if fused and device.type == "cpu" else 1
                 # What the fused decoder rounds is settled by its weights.
@@ -127,8 +133,9 @@ class NativeEngine(RolloutEngine):
                     places = [[prompt * samples + k for prompt in part for k in range(samples)] for part in parts]
                     jobs, reports = [], []
                     for part, part_rows in zip(parts, places, strict=True):
-                        decoder = LlamaDecoder(source) if isinstance(source, LlamaWeights) else TransformersDecoder(source)
-                        sampler = Sampler(decoder, device, settings, eos_ids, pad_id, self.compact_share, check_every)
+                        sampler = Sampler(
+                            self._decoder(source, steps), device, settings, eos_ids, pad_id, self.compact_share, check_every
+                        )
                         jobs.append(_job(sampler, [prompts[index] for index in part], samples, randoms[part_rows]))
                         reports.append(_report(on_finished, part_rows))
                     for part_rows, answers in zip(places, side_by_side(jobs, reports), strict=True):
@@ -141,10 +148,20 @@ class NativeEngine(RolloutEngine):
             model.train(was_training)
         return Generation(out.ids[:, :longest], out.lengths, out.logprobs[:, :longest], out.ended)
 
-    def _source(self, model: PreTrainedModel) -> LlamaWeights | PreTrainedModel:
+    def _decoder(self, source: LlamaWeights | PreTrainedModel, steps: int) -> Decoder:
+        if isinstance(source, LlamaWeights):
+            return LlamaDecoder(source)
+        return GraphDecoder(source) if self._as_graph(source, steps) else TransformersDecoder(source)
+
+    def _as_graph(self, model: PreTrainedModel, steps: int) -> bool:
+        on_gpu = model.device.type == "cuda" and self.cuda_graphs == "auto"
+        return on_gpu and steps >= LEAST_GRAPH_STEPS and GraphDecoder.supports(model)
+
+    def _source(self, model: PreTrainedModel, steps: int) -> LlamaWeights | PreTrainedModel:
         """What is sampled from: the present weights, as the fused decoder wants them where it applies."""
         dtype = None if self.exact else torch.bfloat16
-        if dtype is not None and not (self.fused and LlamaWeights.supports(model)):
+        fused = self.fused and not self._as_graph(model, steps)
+        if dtype is not None and not (fused and LlamaWeights.supports(model)):
             if self._copy is not None and self._copy.source is MergedCopy.base_of(model):
                 self._copy.refresh()
             else:
@@ -153,7 +170,7 @@ class NativeEngine(RolloutEngine):
             model = self._copy.model
         # Under autocast the policy's own forward pass rounds where the fused one does not.
         rounds = dtype is None and torch.is_autocast_enabled(model.device.type)
-        return LlamaWeights(model, dtype) if self.fused and not rounds and LlamaWeights.supports(model) else model
+        return LlamaWeights(model, dtype) if fused and not rounds and LlamaWeights.supports(model) else model
 
 
 def _job(sampler: Sampler, prompts: Sequence[Sequence[int]], samples: int, randoms: Tensor) -> Callable[[Report], Generation]:
