@@ -19,7 +19,7 @@ from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rollouts.engine import Generation, SamplingSettings
 from lit_symbolic.rollouts.native import NativeEngine
-from tiny import prompt_in, weights
+from tiny import prompt_in, same, weights
 from toys import Arbitrary, Say
 
 Fit = Callable[..., Trainer]
@@ -206,6 +206,29 @@ def test_the_loss_of_weighted_answers_is_the_weighted_loss(tiny_policy: TinyLlam
 def test_a_cap_below_one_is_refused(tiny_policy: TinyLlama) -> None:
     with pytest.raises(ValueError, match="importance_cap"):
         ppo(tiny_policy, importance_cap=0.5)
+
+
+class Late(NativeEngine):
+    """Tells of its answers when all are there, the last ones first."""
+
+    def generate(self, *arguments: Any) -> Generation:
+        *others, on_finished = arguments
+        told: list[tuple[list[int], list[list[int]]]] = []
+        generation = super().generate(*others, lambda rows, ids: told.append((rows, ids)))
+        for rows, ids in reversed(told):
+            on_finished(rows[::-1], ids[::-1])
+        return generation
+
+
+def test_an_engine_that_tells_late_and_in_another_order_has_the_same_answers_verified(tiny_policy: TinyLlama, fit: Fit) -> None:
+    kept = []
+    for engine in (NativeEngine(), Late()):
+        module = ppo(tiny_policy, engine=engine)
+        trainer = fit(module, NOISE, 1, [paid()])
+        kept.append(module.kept)
+        assert trainer.callback_metrics["verify/seconds_hidden"] >= 0
+        assert trainer.callback_metrics["verify/seconds_busy"] > 0
+    assert same(*kept)
 
 
 # ---------------------------------------------------------------- compiled
