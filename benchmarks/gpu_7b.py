@@ -102,7 +102,7 @@ def trained(module: SymbolicModule, shape: Shape, iterations: int) -> list[dict[
         num_sanity_val_steps=0,
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
-        precision="bf16-true",
+        precision="bf16-mixed",
         gradient_clip_val=1.0,
         logger=False,
         enable_checkpointing=False,
