@@ -1,6 +1,6 @@
 """How fast answers are sampled: the engines, ``model.generate``, and the bare matrix products of the same work.
 
-    python benchmarks/sampling.py                # about 30 minutes; cells under benchmarks/results/sampling/, then sampling.md
+    python benchmarks/sampling.py                # about an hour; cells under benchmarks/results/sampling/, then sampling.md
     python benchmarks/sampling.py --quick        # seconds; prints only
 
 A cell is one batch, one seed and one number of threads; a finished cell is not measured again. All contestants of a cell run
@@ -147,14 +147,14 @@ def generate(work: Work, **options: int) -> Callable[[], None]:
     return run
 
 
-def contestants(work: Work, engines: Sequence[str]) -> dict[str, Callable[[], None]]:
-    """What is timed, by name."""
+def contestants(work: Work, engines: Sequence[str], plain: bool = True) -> dict[str, Callable[[], None]]:
+    """What is timed, by name; ``plain`` adds ``generate`` with the engines' distribution."""
     tokens, config = len(work.prompts[0]), work.model.config
     size = (len(work.prompts), tokens, work.rows, work.max_new_tokens)
     return {
         **{name: sampling(work, ENGINES[name].engine(work.rows)) for name in engines},
         GENERATE: generate(work),
-        GENERATE_PLAIN: generate(work, top_k=0),
+        **({GENERATE_PLAIN: generate(work, top_k=0)} if plain else {}),
         LINEAR: linear_products(config, *size, torch.float32),
         LINEAR_BFLOAT16: linear_products(config, *size, torch.bfloat16),
         ATTENTION: attention_products(config, *size[1:]),
@@ -194,7 +194,7 @@ def cell(folder: Path | None, threads: int, rows: int, prompt: str | int, seed: 
         run()
     load = [os.getloadavg()[0]]
     work = make_work(seed, *SHAPES[rows], 6 if quick else NEW_TOKENS, prompt)
-    seconds = measure(contestants(work, engines), 1 if quick else repetitions_of(rows, prompt))
+    seconds = measure(contestants(work, engines, prompt == "game24"), 1 if quick else repetitions_of(rows, prompt))
     result = {"seconds": seconds, "load": [*load, os.getloadavg()[0]], "torch": torch.__version__}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ def tables(results: dict[tuple[int, str | int], Seconds], tokens: int) -> list[s
     rows = [
         (
             *label,
-            *(f"{median(seconds[name]):.3g} ({size * tokens / median(seconds[name]):,.0f})" for name in timed),
+            *(f"{median(own):.3g} ({size * tokens / median(own):,.0f})" if own else "-" for own in map(seconds.get, timed)),
         )
         for (size, _), label, seconds in zip(results, labels, results.values(), strict=True)
     ]

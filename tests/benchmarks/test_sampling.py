@@ -21,5 +21,5 @@ def test_the_sampling_benchmark_prints_a_column_for_every_contestant() -> None:
     assert all(engines <= set(header) for header in headers)
     figures = [row for row in rows if row[:2] in (["1", "game24"], ["16", "16"])]
     assert len(figures) == 6
-    assert all(float(entry.split()[0]) > 0 for row in figures for entry in row[2:])
+    assert all(float(entry.split()[0]) > 0 for row in figures for entry in row[2:] if entry != "-")
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == before  # a quick run is no result
