@@ -333,10 +333,11 @@ def main() -> None:
             share = len(range(index, arguments.repetitions, len(arguments.seeds)))
             for threads in arguments.threads if share else []:
                 path = RESULTS / f"seed{seed}-threads{threads}.json"
-                if path.exists() and not arguments.quick:
-                    cells[seed, threads] = json.loads(path.read_text())
-                    continue
                 names = [*(ARMS if threads == arguments.threads[-1] else (RECIPE, ADAMW)), *([TRL] if trl else []), BARE]
+                cell = json.loads(path.read_text()) if path.exists() and not arguments.quick else {"turns": {}}
+                if all(len(cell["turns"].get(name, [])) >= share for name in names):
+                    cells[seed, threads] = cell
+                    continue
                 cells[seed, threads] = measure(field, names, seed, threads, share)
                 if not arguments.quick:
                     path.parent.mkdir(parents=True, exist_ok=True)

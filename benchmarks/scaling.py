@@ -7,7 +7,8 @@ One of the three is changed at a time around the base point, in the recipe of be
 prompts x 8 answers, none of which ends early, 2 passes in minibatches of 64, a KL to a reference. An exponent of 1 is growth in
 proportion, 2 that of a square. It is fitted by least squares to the logarithms of all measured iterations, with its standard error.
 
-Each finished cell (a point with a seed) is a file under benchmarks/results/scaling/ and is not run again.
+Each finished cell (a point with a seed) is a file under benchmarks/results/scaling/ and is not run again:
+delete the folder to measure anew.
 """
 
 from __future__ import annotations
@@ -177,10 +178,11 @@ def main() -> None:
     found: dict[tuple[Shape, int], dict[str, Any]] = {}
     for seed in arguments.seeds:  # the outer loop: what is interrupted has all points with fewer seeds
         for shape in shapes:
-            name = f"rollouts{shape.rows}-tokens{shape.max_new_tokens}-width{shape.hidden_size}-seed{seed}"
+            name = f"rollouts{shape.rows}-tokens{shape.max_new_tokens}-width{shape.hidden_size}-threads{arguments.threads}-seed{seed}"
             path: Path = RESULTS / f"{name}.json"
-            if path.exists() and not arguments.quick:
-                found[shape, seed] = json.loads(path.read_text())
+            cell = json.loads(path.read_text()) if path.exists() and not arguments.quick else {"rows": []}
+            if len(cell["rows"]) >= arguments.iterations:
+                found[shape, seed] = cell
                 continue
             rows = measure(shape, seed, arguments.iterations)
             found[shape, seed] = {"rows": rows, "load": os.getloadavg()[0], "shape": asdict(shape), "environment": environment()}
