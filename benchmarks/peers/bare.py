@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM, StaticCache
 
-from sampling import Work, attention_products, linear_products
+from sampling_floor import attention_products, linear_products
 
 DECODE, PRODUCTS, FORWARD, LEARN = "decode", "products", "forward", "learn"
 
@@ -51,8 +51,8 @@ class BareWork:
         rows = torch.cat([self.prompts.repeat_interleave(samples, dim=0), answers], dim=1)[:, :-1]
         self.minibatches = rows.split(minibatch_rows)
         self.gradients = [torch.randn(len(part), max_new_tokens, words, generator=generator) for part in self.minibatches]
-        work = Work(self.model, ids, samples, max_new_tokens, seed=0)
-        self._products = (linear_products(work), attention_products(work))
+        config, size = self.model.config, (len(ids[0]), len(ids) * samples, max_new_tokens)
+        self._products = (linear_products(config, len(ids), *size, torch.float32), attention_products(config, *size))
 
     def times(self) -> dict[str, dict[str, float]]:
         """Wall and processor seconds of each part, once, as ``{"seconds": {...}, "processor": {...}}``.
