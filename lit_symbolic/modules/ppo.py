@@ -265,11 +265,12 @@ class PPOModule(SymbolicModule):
         hidden, old = None, part["old_logprobs"]
         if self.old_logprobs == "recompute" or self.critic.kind == "head" or not self.engine_is_exact:
             hidden = response_hidden(self.model, *inputs)
-            old, _ = token_logprobs(hidden, head, ids, mask, temperature)
+            old, _ = token_logprobs(hidden, head, ids, mask, temperature, entropy="none")
         values = self.critic(self.model, hidden, *inputs)
         with self.reference.of(self.model) as reference:
             reference_hidden = response_hidden(reference, *inputs)
-            reference_logprobs, _ = token_logprobs(reference_hidden, reference.get_output_embeddings(), ids, mask, temperature)
+            reference_head = reference.get_output_embeddings()
+            reference_logprobs, _ = token_logprobs(reference_hidden, reference_head, ids, mask, temperature, entropy="none")
         return old, values, reference_logprobs
 
     @property
@@ -329,7 +330,9 @@ class PPOModule(SymbolicModule):
         if warming_up:
             return loss
         assert hidden is not None
-        logprobs, entropy = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask, self.sampling.temperature)
+        head, temperature = self.model.get_output_embeddings(), self.sampling.temperature
+        use: Literal["gradient", "value"] = "gradient" if self.entropy_coefficient else "value"
+        logprobs, entropy = token_logprobs(hidden, head, ids, mask, temperature, entropy=use)
         policy_errors = ppo.policy_loss(logprobs, batch["old_logprobs"], batch["advantages"], self.clip)
         kl_errors = ppo.kl_k2(logprobs, batch["reference_logprobs"])
         if "importance" in batch:

@@ -112,7 +112,7 @@ class SFTModule(SymbolicModule):
         """Negative log-prob of the demonstrations, a mean over the tokens of the optimizer step."""
         ids, mask = batch["ids"], batch["mask"]
         hidden = self.learning_hidden(self.model, batch["prompt_ids"], batch.get("prompt_mask"), ids, mask)
-        logprobs, _ = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask)
+        logprobs, _ = token_logprobs(hidden, self.model.get_output_embeddings(), ids, mask, entropy="none")
         total = -logprobs.sum()
         self.learned.add("train/loss", total, mask.sum())
         return total * batch["weight"][0]
