@@ -30,7 +30,7 @@ class Tile:
 
     @classmethod
     def within(cls, elements: int, tokens: int, words: int, widest: int | None = None) -> Tile:
-        """The tile of at most ``elements`` logits: all tokens if they fit, else fewer; equal tiles rather than a small rest.
+        """The tile of at most ``elements`` logits: all tokens if they fit, else equal parts of them; then as many words as fit.
 
         Args:
             elements: Logits that may exist at the same time.
@@ -40,12 +40,12 @@ class Tile:
 
         Example:
             >>> Tile.within(4 * 2**20, tokens=1024, words=128_000), Tile.within(4 * 2**20, tokens=8192, words=32_000)
-            (Tile(tokens=1024, words=4000), Tile(tokens=4096, words=1000))
+            (Tile(tokens=1024, words=4096), Tile(tokens=4096, words=1024))
         """
-        wide = max(elements // max(tokens, 1), LEAST_WORDS)
-        wide = max(1, min(wide, words, elements, words if widest is None else widest))
-        wide = _even(words, wide)
-        return cls(tokens=_even(tokens, max(1, elements // wide)), words=wide)
+        widest = max(1, min(words, elements, words if widest is None else widest))
+        parts = max(1, -(-tokens * min(widest, LEAST_WORDS) // elements))
+        several = max(1, min(-(-tokens // parts), elements // min(widest, LEAST_WORDS)))
+        return cls(tokens=several, words=min(widest, elements // several))
 
 
 def tile_for(states: Tensor, weight: Tensor, elements: int) -> Tile:
@@ -243,9 +243,3 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 def _spans(total: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
-
-
-def _even(total: int, most: int) -> int:
-    """The size of equal parts, none larger than ``most``."""
-    parts = max(1, -(-total // most))
-    return max(1, -(-total // parts))

@@ -369,7 +369,7 @@ def test_the_device_is_waited_for_once(budget: int) -> None:
     assert sorted(waited) == [*checks_of_ids_on_cpu, "nonzero"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_on_cuda_results_are_those_of_float64(dtype: torch.dtype) -> None:
     hidden, head, ids, mask = wide(frozen=False, dtype=dtype)
@@ -466,6 +466,6 @@ def test_half_precision_tiles_hold_no_wider_copy_of_the_weights_than_of_logits()
     states = torch.zeros(4, 64, dtype=torch.bfloat16)
     weight = nn.Parameter(torch.zeros(5000, 64, dtype=torch.bfloat16))
     assert tile_for(states, weight, 64 * 100).words <= 100
-    assert tile_for(states, weight.requires_grad_(False), 64 * 100).words == 1250  # nothing is copied
+    assert tile_for(states, weight.requires_grad_(False), 64 * 100).words == 1600  # nothing is copied
     with torch.autocast("cpu", torch.bfloat16):
         assert tile_for(states.float(), weight.float(), 64 * 100).words <= 100
