@@ -250,7 +250,7 @@ def table(
 
 def report(quick: bool, repetitions: int) -> str:
     """Measure, and write it down as Markdown."""
-    shapes = [(2, 24), (2, 48)] if quick else [(2, 32), (4, 32), (4, 64)]
+    shapes = [(1, 36), (2, 36)] if quick else [(2, 32), (4, 32), (4, 64)]
     vocabularies = [128_000, 256_000] if quick else [32_000, 128_000, 256_000]
     width = 16 if quick else 128
     lines = [
