@@ -176,7 +176,10 @@ def _vocabulary(head: nn.Module, states: Tensor) -> int:
 
 def _require_words(chosen: Tensor, words: int) -> None:
     """On a CPU only: elsewhere to look would be to wait for the device."""
-    if chosen.device.type == "cpu" and len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < words:
+    if chosen.device.type != "cpu" or not len(chosen):
+        return
+    values = chosen.numpy()
+    if not 0 <= values.min() <= values.max() < words:
         raise ValueError(
-            f"a chosen id is no word of the head: ids go from {chosen.min()} to {chosen.max()}, words from 0 to {words - 1}"
+            f"a chosen id is no word of the head: ids go from {values.min()} to {values.max()}, words from 0 to {words - 1}"
         )
