@@ -155,6 +155,10 @@ class SymbolicModule(LightningModule):
         split = [{**group, **part} for group in groups for part in split_for_muon(self, group["params"])]
         return MuonAdamW(split, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
 
+    def teardown(self, stage: str) -> None:
+        """Let the engine give back what it keeps between calls."""
+        self.engine.release()
+
     # ---------------------------------------------------------------- iterations
 
     @property

@@ -154,8 +154,8 @@ class VLLMEngine(RolloutEngine):
                 engine.abort_request(list(requests))
         return [answer for index in range(len(prompts)) for answer in answers[index]]
 
-    def close(self) -> None:
-        """Let go of vLLM and of what was written for it; a later call makes them anew."""
+    def release(self) -> None:
+        """See :meth:`RolloutEngine.release`: let go of vLLM and of what was written for it."""
         self._llm = self._served = None
         if self._versions is not None:
             self._versions.close()

@@ -18,6 +18,7 @@ from lit_symbolic.modules import PPOModule, SFTModule, SymbolicModule
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rollouts.batch import SampledAnswer
+from lit_symbolic.rollouts.native import NativeEngine
 from tiny import same, weights
 from toys import Arbitrary, Say
 
@@ -216,6 +217,19 @@ def test_the_policy_trains_with_dropout_off_and_in_training_mode(tiny_policy: Ti
     fit(module, Say())
     assert module.model.training
     assert all(layer.p == 0.0 for layer in module.modules() if isinstance(layer, torch.nn.Dropout))
+
+
+def test_the_engine_gives_back_what_it_keeps_when_the_run_ends(tiny_policy: TinyLlama, fit: Fit) -> None:
+    class Keeping(NativeEngine):
+        released = 0
+
+        def release(self) -> None:
+            super().release()
+            self.released += 1
+
+    engine = Keeping()
+    fit(modules(tiny_policy, engine=engine)[1], Say())
+    assert engine.released == 1
 
 
 # ---------------------------------------------------------------- checkpoints

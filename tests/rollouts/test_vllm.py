@@ -105,7 +105,7 @@ def test_an_adapter_is_exchanged_when_its_weights_have_changed_and_only_then(bas
     folder = Path(served.adapters[3].lora_path)
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     assert folder.parent.stat().st_mode & 0o077 == 0  # private
-    engine.close()
+    engine.release()
     assert not folder.parent.exists()
 
 
