@@ -1,6 +1,7 @@
 """How fast answers are sampled: the engines, ``model.generate``, and the bare matrix products of the same work.
 
     python benchmarks/sampling.py                # about an hour; cells under benchmarks/results/sampling/, then sampling.md
+    python benchmarks/sampling.py --minutes 10   # begins no cell after that; the table holds what is there
     python benchmarks/sampling.py --quick        # seconds; prints only
 
 A cell is one batch, one seed and one number of threads; a finished cell is not measured again. All contestants of a cell run
@@ -183,11 +184,15 @@ def repetitions_of(rows: int, prompt: str | int) -> int:
     return 3 if rows <= 64 or prompt in ("game24", 16) else 1
 
 
-def cell(folder: Path | None, threads: int, rows: int, prompt: str | int, seed: int, quick: bool) -> dict[str, Any]:
-    """Measure one cell, or read it where it has been measured."""
+def cell(
+    folder: Path | None, threads: int, rows: int, prompt: str | int, seed: int, quick: bool, until: float
+) -> dict[str, Any] | None:
+    """Measure one cell, or read it where it has been measured; None if the time is over."""
     path = folder / f"threads{threads}-answers{rows}-prompt{prompt}-seed{seed}.json" if folder else None
     if path is not None and path.exists():
         return json.loads(path.read_text())
+    if time.monotonic() > until:
+        return None
     torch.set_num_threads(threads)
     engines = [name for name, entry in ENGINES.items() if entry.needs is None or importlib.util.find_spec(entry.needs)]
     for run in contestants(make_work(seed, 1, 1, 2), engines).values():  # the first call pays for imports
@@ -252,19 +257,25 @@ def tables(results: dict[tuple[int, str | int], Seconds], tokens: int) -> list[s
     return [*lines, table(("answers", "prompt", *timed), rows)]
 
 
-def report(threads: Sequence[int], seeds: Sequence[int], quick: bool) -> str:
+def report(threads: Sequence[int], seeds: Sequence[int], quick: bool, until: float) -> str:
     """Measure what is missing, and write it down as Markdown."""
     folder = None if quick else RESULTS
-    shapes = [(1, "game24"), (16, 16)] if quick else [(rows, prompt) for rows in SHAPES for prompt in PROMPTS]
+    shapes = [(1, "game24"), (16, 16)] if quick else [(rows, prompt) for prompt in PROMPTS for rows in SHAPES]
     policy = os.environ.get("OMP_WAIT_POLICY", "")
-    sections, loads = [], []
-    for count in threads:
-        results = {}
-        for rows, prompt in shapes:
-            cells = [cell(folder, count, rows, prompt, seed, quick) for seed in seeds]
-            loads += [load for one in cells for load in one["load"]]
-            results[rows, prompt] = merged(cells)
-        sections += ["", f"## {count} thread{'s' if count > 1 else ''}", "", *tables(results, 6 if quick else NEW_TOKENS)]
+    sections, loads, absent = [], [], []
+    found: dict[int, dict[tuple[int, str | int], Seconds]] = {count: {} for count in threads}
+    # One kind of prompt after the other, so that a run that was cut short has whole tables of some.
+    for (rows, prompt), count in ((shape, count) for shape in shapes for count in threads):
+        cells = [cell(folder, count, rows, prompt, seed, quick, until) for seed in seeds]
+        measured = [one for one in cells if one is not None]
+        if len(measured) < len(seeds):
+            absent.append(f"{rows} answers to prompts of {prompt} with {count} threads")
+            continue
+        loads += [load for one in measured for load in one["load"]]
+        found[count][rows, prompt] = merged(measured)
+    for count, results in found.items():
+        if results:
+            sections += ["", f"## {count} thread{'s' if count > 1 else ''}", "", *tables(results, 6 if quick else NEW_TOKENS)]
     lines = [
         "# Sampling",
         "",
@@ -286,8 +297,8 @@ def report(threads: Sequence[int], seeds: Sequence[int], quick: bool) -> str:
         for name, entry in ENGINES.items()
         if entry.needs and not importlib.util.find_spec(entry.needs)
     ]
-    if missing:
-        lines += ["", f"Not measured: {', '.join(missing)}."]
+    if missing + absent:
+        lines += ["", f"Not measured: {', '.join(missing + absent)}."]
     return "\n".join([*lines, *sections]) + "\n"
 
 
@@ -311,11 +322,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
     parser.add_argument("--quick", action="store_true", help="small batches, once, written nowhere")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.threads, arguments.seeds = [1], [0]
-    text = report(arguments.threads, arguments.seeds, arguments.quick)
+    text = report(arguments.threads, arguments.seeds, arguments.quick, time.monotonic() + 60 * arguments.minutes)
     print(text)
     if not arguments.quick:
         RESULTS.with_suffix(".md").write_text(text)

@@ -19,6 +19,8 @@ from typing import Any, Self
 BENCHMARKS = Path(__file__).resolve().parent.parent
 
 Figures = dict[str, Any]
+ANSWER = "answer "
+"""Begins every line that is one: libraries print while they are imported."""
 
 
 class Contestant:
@@ -60,10 +62,10 @@ class Contestant:
     def answer(self) -> Figures:
         """Wait until the order is done."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            self._fail()
-        figures: Figures = json.loads(line)
+        while not (line := self.process.stdout.readline()).startswith(ANSWER):
+            if not line:
+                self._fail()
+        figures: Figures = json.loads(line.removeprefix(ANSWER))
         return figures
 
     def ask(self, order: str, **arguments: Any) -> Figures:
@@ -100,7 +102,7 @@ class Stopped(Exception):
 class Orders:
     """The side that obeys: a training calls :meth:`next_iteration` at the start of each iteration.
 
-    Standard output becomes standard error, so that nothing that a library prints is taken for an answer.
+    Standard output becomes standard error, so that nothing that a library prints stands in an answer.
     """
 
     def __init__(self) -> None:
@@ -153,5 +155,5 @@ class Orders:
         return order
 
     def _give(self, figures: Figures) -> None:
-        self._answers.write(json.dumps(figures) + "\n")
+        self._answers.write(f"{ANSWER}{json.dumps(figures)}\n")
         self._answers.flush()

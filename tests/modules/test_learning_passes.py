@@ -56,7 +56,7 @@ def ppo(policy: TinyLlama, **options: Any) -> PlainPPO:
 
 
 def paid() -> VerifierReward:
-    return VerifierReward("token", workers=1)
+    return VerifierReward("token", workers=1, deadline_seconds=60.0)
 
 
 def check_close(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
