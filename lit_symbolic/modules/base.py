@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import time
-from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.metrics import AnswerMetrics
-from lit_symbolic.metrics.running import RunningFigures
+from lit_symbolic.modules.iterations import IterationModule
 from lit_symbolic.modules.minibatches import (
     Lengths,
     Minibatch,
@@ -48,12 +42,12 @@ from lit_symbolic.rollouts.alignment import align
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
 from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings, left_padded
 from lit_symbolic.rollouts.native import NativeEngine
-from lit_symbolic.seeding import generator_for, run_seed, seed_globals
+from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks import Task
 from lit_symbolic.verifiers import Verifier
 
 
-class SymbolicModule(LightningModule):
+class SymbolicModule(IterationModule):
     """Samples answers, has them verified, and scores them; subclasses say what is learned from.
 
     One iteration is one Trainer epoch: :meth:`iteration_loader` collects it and returns its minibatches.
@@ -116,10 +110,6 @@ class SymbolicModule(LightningModule):
         self.model: PreTrainedModel
         self.tokenizer: PreTrainedTokenizerBase
         self.validation_samples: list[SampledAnswer] = []
-        self._loaded: tuple[int, DataLoader[Any]] | None = None
-        self._notes: dict[str, float | Tensor] = defaultdict(float)
-        self.learned = RunningFigures()
-        """What this iteration's minibatches measure; logged with the last of them."""
         self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")}
 
     # ---------------------------------------------------------------- building
@@ -160,46 +150,6 @@ class SymbolicModule(LightningModule):
         self.engine.release()
 
     # ---------------------------------------------------------------- iterations
-
-    @property
-    def iteration(self) -> int:
-        """Finished iterations."""
-        return int(self.trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-
-    @abstractmethod
-    def collect(self, iteration: int) -> list[Minibatch]:
-        """Gather what iteration ``iteration`` learns from, as minibatches in the order in which they are used."""
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """See :meth:`iteration_loader`."""
-        return self.iteration_loader()
-
-    def iteration_loader(self) -> DataLoader[Any]:
-        """The minibatches of the present iteration, collected once however often Lightning asks.
-
-        Raises:
-            MisconfigurationException: If the Trainer does not reload its loaders every epoch.
-        """
-        trainer = self.trainer
-        if getattr(trainer, "reload_dataloaders_every_n_epochs", None) != 1:
-            raise MisconfigurationException(
-                "an iteration is one epoch, and its minibatches are collected anew: "
-                "give Trainer(reload_dataloaders_every_n_epochs=1), as train.py does"
-            )
-        if trainer.max_epochs is None or trainer.max_epochs < 0:
-            raise MisconfigurationException("give trainer.max_epochs: the number of iterations")
-        iteration = self.iteration
-        if self._loaded is None or self._loaded[0] != iteration:
-            minibatches: list[Minibatch] = []
-            if iteration < trainer.max_epochs:
-                seed_globals(run_seed(), iteration, self.global_rank)
-                self._notes.clear()
-                with trainer.precision_plugin.forward_context():
-                    minibatches = self.collect(iteration)
-            # A generator of its own: an iterator would otherwise draw from the global one, once more after a resume.
-            loader = DataLoader(minibatches or [{}], batch_size=None, generator=torch.Generator())  # type: ignore[arg-type, var-annotated]
-            self._loaded = (iteration, loader)
-        return self._loaded[1]
 
     def minibatch_rows_of(self, lengths: Lengths, epochs: int, generator: torch.Generator) -> tuple[list[list[int]], int]:
         """Rows of each minibatch, by tokens or by rows as the settings say; the same number on every rank.
@@ -242,21 +192,7 @@ class SymbolicModule(LightningModule):
         for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
             group.update(lr=peaks[group["name"]] * factor, betas=settings.betas, weight_decay=settings.weight_decay)
             rates[f"train/learning_rate_{group['name']}"] = group["lr"]
-        self.log_dict({**self._notes, **rates}, on_step=False, on_epoch=True, sync_dist=False)
-        self.announce("learning", 0, self.trainer.num_training_batches)
-        self.learned.clear()
-        self._learning_since = time.monotonic()
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """With the last minibatch, log what all have measured."""
-        done, planned = batch_idx + 1, self.trainer.num_training_batches
-        self.announce("learning", done, planned)
-        if done == planned:
-            figures: dict[str, Tensor | float] = {
-                **self.learned.compute(),
-                "time/learning_seconds": time.monotonic() - self._learning_since,
-            }
-            self.log_dict(figures, on_step=False, on_epoch=True, batch_size=1)
+        self.begin_learning(rates)
 
     # ---------------------------------------------------------------- sampling and scoring
 
@@ -438,28 +374,6 @@ class SymbolicModule(LightningModule):
         require_trained_weights(self, checkpoint)
         if self.trainer.state.fn == TrainerFn.FITTING:
             refuse_foreign_weights(self, checkpoint)
-
-    # ---------------------------------------------------------------- telling
-
-    def note(self, name: str, value: float | Tensor) -> None:
-        """Add a figure, a number or a scalar on any device, to what this iteration's collection logs."""
-        self._notes[name] += value
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Add the block's wall time, in seconds, to figure ``name``."""
-        since = time.monotonic()
-        yield
-        self.note(name, time.monotonic() - since)
-
-    def announce(self, phase: str, done: int, total: float) -> None:
-        """Tell callbacks with an ``on_phase`` hook how far a phase is."""
-        if phase == "sampling" and not self.trainer.training:
-            phase = "validating"
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            hook = getattr(callback, "on_phase", None)
-            if hook is not None:
-                hook(self.trainer, self, phase, done, total)
 
 
 def compiled(function: Callable[..., Tensor], how: bool | str) -> Callable[..., Tensor]:
