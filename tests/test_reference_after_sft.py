@@ -60,7 +60,9 @@ def test_the_reference_is_the_policy_that_sft_left_and_not_its_base(
         )
 
     module = ppo()
-    fit(module, TASK, 2, [VerifierReward(scheme="graded", workers=1, deadline_seconds=60.0)]).save_checkpoint(tmp_path / "ppo.ckpt")
+    fit(module, TASK, 2, [VerifierReward(scheme="graded", workers=1, deadline_seconds=60.0)]).save_checkpoint(
+        tmp_path / "ppo.ckpt"
+    )
     resumed = ppo()
     fit(resumed, TASK, 3, [VerifierReward(scheme="graded", workers=1, deadline_seconds=60.0)], ckpt_path=tmp_path / "ppo.ckpt")
     for run in (module, resumed):
