@@ -41,8 +41,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(autouse=True)
 def restored_environment() -> Iterator[None]:
-    """A run leaves its seed in the environment: no test sees that of another."""
+    """A run leaves its seed in the environment: no test sees that of another, or of a fixture that several share."""
     before = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WANDB_MODE")}
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
     yield
     for name, value in before.items():
         if value is None:

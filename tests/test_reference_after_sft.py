@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from architectures import save_architecture
 from callbacks import VerifierReward
 from lit_symbolic.modules import PPOModule, SFTModule
-from lit_symbolic.modules.settings import Optimization
+from lit_symbolic.modules.settings import Advantage, Optimization
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import CriticKind, HuggingFacePolicy, Lora
 from lit_symbolic.policies.forward import response_hidden
@@ -36,6 +36,7 @@ def logprobs(model: PreTrainedModel) -> Tensor:
 def test_the_reference_is_the_policy_that_sft_left_and_not_its_base(
     quantization: Literal["none", "nf4"], critic: CriticKind, fit: Fit, tmp_path: Path
 ) -> None:
+    torch.manual_seed(0)  # the adapters' first weights are drawn from the global generator
     folder = save_architecture("llama", tmp_path, tiny_tokenizer([*"abcd", "say"]))
     policy = HuggingFacePolicy(
         str(folder), quantization=quantization, lora=Lora(r=2), dtype="float32", gradient_checkpointing=True
