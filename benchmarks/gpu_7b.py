@@ -228,7 +228,7 @@ def trl_row(folder: Path, shape: Shape, python: str, seconds: float) -> dict[str
     work = folder / "work.json"
     prompts = [problem.prompt for problem in RandomWords(shape).problems("train")] * shape.rollouts
     work.write_text(json.dumps({**asdict(shape), "prompts": prompts}))
-    command = [python, str(Path(__file__).with_name("gpu_peer.py")), str(folder), str(work)]
+    command = [python, str(Path(__file__).parent / "peers" / "trl_qlora.py"), str(folder), str(work)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:

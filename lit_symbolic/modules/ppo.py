@@ -263,7 +263,7 @@ class PPOModule(SymbolicModule):
         ids, mask, inputs = part["ids"], part["mask"], inputs_of(part)
         head, temperature = self.model.get_output_embeddings(), self.sampling.temperature
         hidden, old = None, part["old_logprobs"]
-        if self.old_logprobs == "recompute" or self.critic.kind == "head" or not self.engine_is_exact:
+        if self.old_logprobs == "recompute" or self.critic.kind == "head" or not self.engine.exact:
             hidden = response_hidden(self.model, *inputs)
             old, _ = token_logprobs(hidden, head, ids, mask, temperature, entropy="none")
         values = self.critic(self.model, hidden, *inputs)
@@ -273,14 +273,9 @@ class PPOModule(SymbolicModule):
             reference_logprobs, _ = token_logprobs(reference_hidden, reference_head, ids, mask, temperature, entropy="none")
         return old, values, reference_logprobs
 
-    @property
-    def engine_is_exact(self) -> bool:
-        """Whether the engine samples from the policy itself, to rounding, and not from a copy in another precision."""
-        return bool(getattr(self.engine, "exact", True))
-
     def _correction(self, old: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Importance weights where the answers come from another distribution than the policy's; else nothing."""
-        if self.engine_is_exact:
+        if self.engine.exact:
             return {}
         mask, sampler = rollouts.mask, rollouts.logprobs
         weights = ppo.importance_weights(old, sampler, self.importance_cap)

@@ -64,6 +64,11 @@ class RolloutEngine(ABC):
         """
         return True
 
+    @property
+    def reproducible(self) -> bool:
+        """Whether the same call with the same seed gives the same answers."""
+        return True
+
     def release(self) -> None:  # noqa: B027 - most keep nothing
         """Give back what is kept between calls (copies of weights, caches); the next call makes it anew."""
 

@@ -34,8 +34,6 @@ class HuggingFaceEngine(RolloutEngine):
         ValueError: If ``max_rows`` is not positive.
     """
 
-    reproducible = True
-
     def __init__(self, max_rows: int = 64) -> None:
         if max_rows < 1:
             raise ValueError(f"max_rows must be at least 1, got {max_rows}")

@@ -1,6 +1,8 @@
-"""TRL's GRPOTrainer with QLoRA on the work of ``benchmarks/gpu_7b.py``, in a process of its own, which may have its own environment.
+"""TRL's GRPOTrainer with QLoRA on the work of ``benchmarks/gpu_7b.py``, in a process of its own.
 
-PYTHONPATH=. python benchmarks/gpu_peer.py FOLDER SHAPE   # prints one line of JSON
+    python benchmarks/peers/trl_qlora.py FOLDER WORK.json   # prints one line of JSON
+
+It imports nothing of this package: its environment may hold TRL, PEFT and bitsandbytes alone.
 """
 
 from __future__ import annotations
