@@ -32,10 +32,13 @@ def python(sandbox: Sandbox, source: str) -> Execution:
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether it comes true in time. It is not asked again: what was seen once may have moved on."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not condition():
+        if time.monotonic() >= end:
+            return False
         time.sleep(0.02)
-    return bool(condition())
+    return True
 
 
 def running(word: str) -> list[int]:
