@@ -10,24 +10,31 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
 
 from lit_symbolic.certificate import Problem
+from lit_symbolic.data.mixture import TaskMixture
 from lit_symbolic.tasks import Split, Task
 
 
 class SymbolicDataModule(LightningDataModule):
-    """Serves a task's problems.
+    """Serves a task's problems, or those of several.
 
     Args:
-        task: Where problems, demonstrations and the verifier come from.
+        task: Where problems, demonstrations and the verifier come from; several are mixed, see :class:`TaskMixture`.
+        weights: How often each of several tasks is trained on, in any unit; equally if not given.
         evaluation_batch: Problems in one batch of validation, test and predict.
         validation_limit: Use the first so many problems of the validation split; None uses all.
         test_limit: The same for test and predict.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If a number is not positive, or weights do not fit the tasks.
     """
 
     def __init__(
-        self, task: Task, evaluation_batch: int = 64, validation_limit: int | None = None, test_limit: int | None = None
+        self,
+        task: Task | list[Task],
+        weights: list[float] | None = None,
+        evaluation_batch: int = 64,
+        validation_limit: int | None = None,
+        test_limit: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -37,7 +44,9 @@ class SymbolicDataModule(LightningDataModule):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
-        self.task = task
+        if isinstance(task, Task) and weights is not None:
+            raise ValueError("data.weights are for several tasks: make data.task a list")
+        self.task = task if isinstance(task, Task) else TaskMixture(task, weights)
         self.evaluation_batch = evaluation_batch
         self.validation_limit = validation_limit
         self.test_limit = test_limit

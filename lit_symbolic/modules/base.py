@@ -208,7 +208,7 @@ class SymbolicModule(IterationModule):
 
     def verifier_of(self, problem: Problem) -> Verifier:
         """The symbolic tool for this problem's answers."""
-        return self.task.verifier
+        return self.task.verifier_of(problem)
 
     def reward_callbacks(self) -> list[RewardCallback]:
         """The run's reward callbacks, the primary one first.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lit_symbolic.policies.adapters import belongs_to, has_adapters, meaning_of, require_same_adapter
 from lit_symbolic.policies.loaders import POLICY_ADAPTER, PolicyLoader, TinyLlama, load_folder
 from lit_symbolic.policies.reference import REFERENCE_ADAPTER
-from lit_symbolic.policies.tiny import tiny_tokenizer
+from lit_symbolic.policies.tiny import task_tokenizer
+from lit_symbolic.vocabulary import Vocabulary
 
 VOCABULARY = "lit_symbolic_vocabulary"
 ADAPTER = "lit_symbolic_adapter"
 
 
 def load_start(
-    policy: PolicyLoader, init_from: str | None, words: Sequence[str]
+    policy: PolicyLoader, init_from: str | None, vocabulary: Vocabulary
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the policy with the weights of ``init_from``: a Lightning checkpoint, a model folder or an adapter folder.
 
@@ -37,9 +37,9 @@ def load_start(
         opened = load_folder(path, policy)
         if opened is not None:
             if isinstance(policy, TinyLlama):
-                check_vocabulary(tiny_tokenizer(words), {VOCABULARY: vocabulary_of(opened[1])})
+                check_vocabulary(task_tokenizer(vocabulary), {VOCABULARY: vocabulary_of(opened[1])})
             return opened
-    model, tokenizer = policy.load(words)
+    model, tokenizer = policy.load(vocabulary)
     if path is not None and path.is_dir():
         if not has_adapters(model):
             raise MisconfigurationException(
@@ -55,7 +55,7 @@ def load_start(
 
 
 def load_trained(
-    policy: PolicyLoader, init_from: str | None, checkpoint: Path, words: Sequence[str]
+    policy: PolicyLoader, init_from: str | None, checkpoint: Path, vocabulary: Vocabulary
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the policy as the checkpoint of a run left it.
 
@@ -63,7 +63,7 @@ def load_trained(
         policy: The run's policy.
         init_from: What the run started from. Only a model folder still counts: it holds the base.
         checkpoint: A Lightning checkpoint of this package.
-        words: The task's vocabulary.
+        vocabulary: The task's.
 
     Raises:
         MisconfigurationException: If the weights do not belong to this policy.
@@ -77,7 +77,7 @@ def load_trained(
             f"the run started from {start}, which is gone and may hold the base of its weights; put it back, or set model.init_from "
             "to null in a copy of the config if it held an adapter"
         )
-    model, tokenizer = load_start(policy, None if start is None else str(start), words)
+    model, tokenizer = load_start(policy, None if start is None else str(start), vocabulary)
     load_checkpoint(model, tokenizer, checkpoint)
     return model, tokenizer
 

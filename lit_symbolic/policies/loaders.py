@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,8 +23,9 @@ from lit_symbolic.policies.adapters import has_adapters, meaning_of, require_sam
 from lit_symbolic.policies.checkpointing import checkpoint_activations
 from lit_symbolic.policies.forward import require_plain_head
 from lit_symbolic.policies.special_tokens import complete_special_tokens, require_plain_embeddings
-from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
+from lit_symbolic.policies.tiny import task_tokenizer, tiny_llama
 from lit_symbolic.seeding import run_seed
+from lit_symbolic.vocabulary import Vocabulary
 
 POLICY_ADAPTER = "default"
 
@@ -34,16 +34,16 @@ class PolicyLoader(ABC):
     """Makes the model to be trained and its tokenizer, inside ``configure_model()``."""
 
     @abstractmethod
-    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def load(self, vocabulary: Vocabulary) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Load or make model and tokenizer.
 
         Args:
-            words: The task's vocabulary, for a loader that makes its own tokenizer.
+            vocabulary: The task's, for a loader that makes its own tokenizer.
         """
 
 
 class TinyLlama(PolicyLoader):
-    """A Llama of about 2 M weights from scratch, with a word-level tokenizer made for the task.
+    """A Llama of about 2 M weights from scratch, with a tokenizer made for the task: of its words, or learned from its texts.
 
     Args:
         hidden_size: Width of the residual stream.
@@ -70,9 +70,9 @@ class TinyLlama(PolicyLoader):
         self.max_length = max_length
         self.seed = seed
 
-    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    def load(self, vocabulary: Vocabulary) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """See :meth:`PolicyLoader.load`."""
-        tokenizer = tiny_tokenizer(words)
+        tokenizer = task_tokenizer(vocabulary)
         model = tiny_llama(
             tokenizer,
             self.hidden_size,
@@ -162,8 +162,8 @@ class HuggingFacePolicy(PolicyLoader):
         self.gradient_checkpointing = gradient_checkpointing
         self.revision = revision
 
-    def load(self, words: Sequence[str]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """See :meth:`PolicyLoader.load`; ``words`` are not used."""
+    def load(self, vocabulary: Vocabulary) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """See :meth:`PolicyLoader.load`; ``vocabulary`` is not used."""
         dtype = getattr(torch, self.dtype)
         options: dict[str, Any] = {"dtype": dtype, "revision": self.revision}
         if self.attn_implementation is not None:

@@ -9,11 +9,74 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers.trainers import BpeTrainer
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lit_symbolic.vocabulary import LearnedVocabulary, Vocabulary
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 PUNCTUATION = ("\n", ")", "(", ",")
 CONTINUATIONS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "/")
+
+
+def task_tokenizer(vocabulary: Vocabulary) -> PreTrainedTokenizerFast:
+    """The tokenizer of a task alone: of its words, or learned from its texts."""
+    return learned_tokenizer(vocabulary) if isinstance(vocabulary, LearnedVocabulary) else tiny_tokenizer(vocabulary)
+
+
+def learned_tokenizer(vocabulary: LearnedVocabulary) -> PreTrainedTokenizerFast:
+    """Learn a byte-level BPE tokenizer: every text can be written and comes back as it was, and no token crosses a piece's border.
+
+    The same texts give the same tokenizer.
+
+    Args:
+        vocabulary: What to learn from.
+
+    Returns:
+        A tokenizer with ``<pad>``, ``<s>``, ``</s>`` and ``<unk>`` as ids 0 to 3; it begins each text with ``<s>``.
+
+    Raises:
+        ValueError: If there are no texts, or too few tokens for the bytes.
+
+    Example:
+        >>> tokenizer = learned_tokenizer(LearnedVocabulary(["draw CCO", "draw CCN"], r" ?[a-z]+| |[\\s\\S]", 300))
+        >>> tokenizer.tokenize("draw CCO")
+        ['draw', 'Ġ', 'C', 'C', 'O']
+    """
+    if not vocabulary.texts or vocabulary.size < 260:
+        raise ValueError(
+            f"a learned vocabulary needs texts and a size of at least 260, got {len(vocabulary.texts)} texts and {vocabulary.size}"
+        )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(vocabulary.pieces), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=vocabulary.size,
+        special_tokens=[PAD, BOS, EOS, UNKNOWN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(vocabulary.texts, trainer)
+    return _wrapped(tokenizer)
+
+
+def _wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    begin = (BOS, tokenizer.token_to_id(BOS))
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[begin])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNKNOWN,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -65,16 +128,7 @@ def tiny_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
             decoders.Replace("\n ", "\n"),
         ]
     )
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, vocabulary[BOS])])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        unk_token=UNKNOWN,
-        padding_side="left",
-        clean_up_tokenization_spaces=False,
-    )
+    return _wrapped(tokenizer)
 
 
 def tiny_llama(

@@ -7,10 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.vocabulary import Vocabulary
 
 Split = Literal["train", "validation", "test"]
+PromptStyle = Literal["plain", "few_shot"]
+"""``plain``: as short as it gets, for a model that knows one task only; ``few_shot``: an instruction and worked examples."""
+
+MAX_FINDINGS_TOLD = 5
 
 
 class Task(ABC):
@@ -21,6 +26,10 @@ class Task(ABC):
 
     name: str
     """Identifier, equal to ``Problem.task`` of every problem it gives."""
+
+    metrics: Sequence[str] = ()
+    """Names of what is reported beside success, pass@k and length: metrics of :mod:`lit_symbolic.metrics.named`, or keys of
+    ``Certificate.measures``, whose mean is then reported."""
 
     @property
     @abstractmethod
@@ -47,6 +56,21 @@ class Task(ABC):
             )
         return problem.reference
 
-    def vocabulary(self) -> Sequence[str]:
-        """Words that a tokenizer made for this task alone must hold (the tiny model's); empty if it needs none."""
+    def verifier_of(self, problem: Problem) -> Verifier:
+        """The symbolic tool for answers to one problem; a mixture of tasks has several."""
+        return self.verifier
+
+    def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
+        """The prompt of another attempt: the first one, the answer, and what the symbolic tool found in it."""
+        told = [
+            f"- characters {finding.start} to {finding.end} ({answer[finding.start : finding.end]!r}): {finding.message}"
+            for finding in certificate.findings[:MAX_FINDINGS_TOLD]
+        ]
+        more = len(certificate.findings) - len(told)
+        told += [f"- and {more} more"] if more > 0 else []
+        found = "\n".join(told or [f"- {certificate.evidence or 'it does not reach its goal'}"])
+        return f"{problem.prompt}{answer}\n\nThis answer is wrong:\n{found}\nThe corrected answer:\n"
+
+    def vocabulary(self) -> Vocabulary:
+        """What a tokenizer made for this task alone must hold (the tiny model's); empty if it needs none."""
         return ()

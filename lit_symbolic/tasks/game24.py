@@ -84,6 +84,7 @@ class Game24(Task):
     """
 
     name = "game24"
+    metrics = ("step_validity",)
 
     def __init__(
         self,

@@ -1,0 +1,86 @@
+"""Several tasks as one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import accumulate
+
+from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.tasks import Split, Task
+from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.vocabulary import LearnedVocabulary, Vocabulary
+
+
+class TaskMixture(Task):
+    """Draws training problems from several tasks, in proportion to weights; evaluation goes through all their problems.
+
+    Args:
+        tasks: With names that differ.
+        weights: Of each task, in any unit; equal ones if not given.
+
+    Raises:
+        ValueError: If there is no task, two share a name, or the weights do not fit.
+
+    Example:
+        >>> from lit_symbolic.tasks.game24 import Game24
+        >>> mixture = TaskMixture([Game24()], [1.0])
+        >>> mixture.sample(random.Random(0)).task
+        'game24'
+    """
+
+    name = "mixture"
+
+    def __init__(self, tasks: Sequence[Task], weights: Sequence[float] | None = None) -> None:
+        names = [task.name for task in tasks]
+        if not tasks or len(set(names)) < len(names):
+            raise ValueError(f"a mixture needs tasks whose names differ, got {', '.join(names) or 'none'}")
+        weights = [1.0] * len(tasks) if weights is None else list(weights)
+        if len(weights) != len(tasks) or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(f"a mixture needs a weight for each of {', '.join(names)}, none negative, got {weights}")
+        self.tasks = {task.name: task for task in tasks}
+        self.weights = dict(zip(names, weights, strict=True))
+        self.metrics = tuple(dict.fromkeys(name for task in tasks for name in task.metrics))
+
+    @property
+    def verifier(self) -> Verifier:
+        """Not one: see :meth:`verifier_of`."""
+        raise ValueError("a mixture has a verifier for each problem: verifier_of(problem)")
+
+    def verifier_of(self, problem: Problem) -> Verifier:
+        """That of the problem's own task."""
+        return self.tasks[problem.task].verifier_of(problem)
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        """Those of all tasks, in their order."""
+        return [problem for task in self.tasks.values() for problem in task.problems(split)]
+
+    def sample(self, rng: random.Random) -> Problem:
+        """One training problem of a task drawn by weight."""
+        ends = list(accumulate(self.weights.values()))
+        at = rng.random() * ends[-1]
+        name = next(name for name, end in zip(self.weights, ends, strict=True) if at < end)
+        return self.tasks[name].sample(rng)
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> str:
+        """That of the problem's own task."""
+        return self.tasks[problem.task].demonstration(problem, rng)
+
+    def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
+        """That of the problem's own task."""
+        return self.tasks[problem.task].second_prompt(problem, answer, certificate)
+
+    def vocabulary(self) -> Vocabulary:
+        """Words of all tasks, or all their texts.
+
+        Raises:
+            ValueError: If some tasks list words and others texts: no tokenizer has both.
+        """
+        parts = [part for part in (task.vocabulary() for task in self.tasks.values()) if part]
+        learned = [part for part in parts if isinstance(part, LearnedVocabulary)]
+        if not learned:
+            return [word for part in parts if not isinstance(part, LearnedVocabulary) for word in part]
+        if len(learned) < len(parts):
+            raise ValueError("a tiny model learns tasks with words or tasks with texts, not both: name another model")
+        texts = [text for part in learned for text in part.texts]
+        return LearnedVocabulary(texts, "|".join(f"(?:{part.pieces})" for part in learned), sum(part.size for part in learned))

@@ -1,0 +1,236 @@
+"""Rows of data files, and of data sets on the Hugging Face hub: read, told apart by their place, and corrupt ones counted.
+
+A source is a path, or the id of a data set on the hub: ``owner/name``, ``owner/name@revision``, ``owner/name:config``. What
+exists on disk is a path.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+LOG = logging.getLogger("lit_symbolic.data")
+SHOWN = 10
+"""So many corrupt rows are told one by one."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it was read.
+
+    Args:
+        place: File and line, ``train.tsv:17``, or data set and index.
+        fields: Its fields by name; of a plain line the one field ``text``.
+        fault: Why it could not be read; empty if it could.
+    """
+
+    place: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
+
+    def text(self, name: str) -> str:
+        """A field that must be text and not empty.
+
+        Raises:
+            ValueError: If it is missing, empty or no text.
+        """
+        value = self.fields.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"expected text in the field {name!r}, got {_short(value)}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[T]):
+    """What was made of rows.
+
+    Args:
+        items: Of the sound ones, in order.
+        total: Rows in all.
+        corrupt: Place and fault of each other one.
+    """
+
+    items: list[T]
+    total: int
+    corrupt: list[str]
+
+
+def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, max_corrupt: float = 0.01) -> Accepted[T]:
+    """Parse rows; a corrupt one is told with its place, counted and left out.
+
+    Args:
+        rows: What was read.
+        parse: Makes something of a row; raises ValueError or KeyError, with the reason, on one that is corrupt.
+        source: Where they come from, for messages.
+        max_corrupt: Share of corrupt rows up to which the rest is used.
+
+    Raises:
+        ValueError: If there are no rows, more of them are corrupt than ``max_corrupt``, or none is left.
+
+    Example:
+        >>> rows = [Row("a.txt:1", {"text": "7"}), Row("a.txt:2", {"text": "x"})]
+        >>> accept(rows, lambda row: int(row.text("text")), "a.txt", max_corrupt=0.5).items
+        [7]
+        >>> accept(rows, lambda row: int(row.text("text")), "a.txt")
+        Traceback (most recent call last):
+        ...
+        ValueError: a.txt: 1 of 2 rows are corrupt, more than max_corrupt = 0.01 allows:
+          a.txt:2: invalid literal for int() with base 10: 'x'
+    """
+    items: list[T] = []
+    corrupt: list[str] = []
+    total = 0
+    for row in rows:
+        total += 1
+        try:
+            if row.fault:
+                raise ValueError(row.fault)
+            items.append(parse(row))
+        except (ValueError, KeyError) as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            corrupt.append(f"{row.place}: {' '.join(reason.split())}")
+    if not total:
+        raise ValueError(f"{source} holds no rows")
+    listed = "".join(f"\n  {line}" for line in corrupt[:SHOWN]) + ("\n  …" if len(corrupt) > SHOWN else "")
+    if len(corrupt) > max_corrupt * total or not items:
+        raise ValueError(f"{source}: {len(corrupt)} of {total} rows are corrupt, more than {max_corrupt = } allows:{listed}")
+    if corrupt:
+        LOG.warning("%s: %d of %d rows are corrupt and left out:%s", source, len(corrupt), total, listed)
+    return Accepted(items, total, corrupt)
+
+
+# --- files ---
+
+
+def text_rows(path: str | Path) -> Iterator[Row]:
+    """The lines of a text file that are not blank."""
+    for number, line in _lines(path):
+        if line.strip():
+            yield Row(f"{path}:{number}", {"text": line})
+
+
+def json_rows(path: str | Path) -> Iterator[Row]:
+    """The objects of a file of JSON lines, or of one JSON array."""
+    lines = _lines(path)
+    first = next(((number, line) for number, line in lines if line.strip()), None)
+    if first is None:
+        return
+    if first[1].lstrip().startswith("["):
+        try:
+            objects = json.loads("\n".join([first[1], *(line for _, line in lines)]))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON: {error}") from None
+        for index, found in enumerate(objects):
+            yield _object(f"{path}[{index}]", found)
+        return
+    for number, line in (first, *lines):
+        if not line.strip():
+            continue
+        try:
+            yield _object(f"{path}:{number}", json.loads(line))
+        except (ValueError, RecursionError) as error:
+            yield Row(f"{path}:{number}", fault=f"not JSON: {error}")
+
+
+def delimited_rows(path: str | Path, delimiter: str = ",", quoted: bool = True, columns: Iterable[str] = ()) -> Iterator[Row]:
+    """The rows of a file with a header.
+
+    Args:
+        path: The file.
+        delimiter: Between fields.
+        quoted: Whether quotation marks enclose fields; otherwise they are characters like others.
+        columns: That the header must have.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader((line for _, line in _lines(path, ends=True)), delimiter=delimiter, quoting=quoting)
+    header = next(reader, None)
+    if header is None:
+        return
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise ValueError(f"{path}:1: expected a header with the columns {', '.join(missing)}, got {_short(header)}")
+    while True:
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Row(f"{path}:{reader.line_num}", fault=str(error))
+            continue
+        place = f"{path}:{reader.line_num}"
+        if len(values) == len(header):
+            yield Row(place, dict(zip(header, values, strict=True)))
+        elif values:
+            yield Row(place, fault=f"{len(values)} fields where the header has {len(header)}")
+
+
+def _object(place: str, found: object) -> Row:
+    return Row(place, found) if isinstance(found, dict) else Row(place, fault=f"expected an object, got {_short(found)}")
+
+
+def _lines(path: str | Path, ends: bool = False) -> Iterator[tuple[int, str]]:
+    """Lines of a file in UTF-8, unpacked if it ends in ``.gz``; what is not UTF-8 is replaced, and shows as such."""
+    path = Path(path)
+    with (
+        gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as binary,
+        io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="\n") as file,  # type: ignore[type-var, unused-ignore]
+    ):
+        for number, line in enumerate(file, 1):
+            yield number, line if ends else line.rstrip("\r\n")
+
+
+# --- the hub ---
+
+
+def is_on_hub(source: str | Path) -> bool:
+    """Whether a source is the id of a data set on the hub and no path.
+
+    Example:
+        >>> is_on_hub("zjunlp/Mol-Instructions"), is_on_hub("data/missing.tsv"), is_on_hub("/data/x")
+        (True, False, False)
+    """
+    text = str(source)
+    owner, _, name = text.partition("/")
+    plain = bool(owner) and bool(name) and "/" not in name and not text.startswith((".", "~"))
+    return plain and not Path(text).suffix and not Path(text).exists()
+
+
+def hub_rows(source: str, split: str) -> Iterator[Row]:
+    """The rows of a split of a data set on the hub, through the package ``datasets``.
+
+    Args:
+        source: ``owner/name``, with ``@revision`` and ``:config`` if you like.
+        split: As the data set names it.
+
+    Raises:
+        ValueError: If the package is missing, or the data set, its configuration or split cannot be had.
+    """
+    try:
+        from datasets import load_dataset  # type: ignore[import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ValueError(f"{source} is read from the hub by the package datasets: pip install 'lit-symbolic[hub]'") from error
+    name, _, config = source.partition(":")
+    name, _, revision = name.partition("@")
+    try:
+        found = load_dataset(name, config or None, split=split, revision=revision or None)
+    except Exception as error:
+        raise ValueError(f"{source}: the split {split!r} cannot be had: {type(error).__name__}: {error}") from error
+    for index, fields in enumerate(found):
+        yield Row(f"{source}[{split}][{index}]", fields)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
