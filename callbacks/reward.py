@@ -50,8 +50,8 @@ class VerifierReward(RewardCallback):
 
     Args:
         scheme: How a certificate becomes a reward for every token, see :mod:`lit_symbolic.rewards`.
-        prefix_weight: Reward for the share of right tokens before the first fault; read by ``until_error`` alone.
-        failure_reward: Reward on the first wrong token, 0 or -1; read by ``until_error`` alone.
+        prefix_weight: Reward for the share of right tokens before the first fault; read by ``until_error`` and its control.
+        failure_reward: Reward on the first wrong token, 0 or -1; read by ``until_error`` and its control.
         workers: Verifier processes, where no pool is given; None takes the default of :class:`VerifierPool`.
         deadline_seconds: Longest time for one answer, where no pool is given; after it the worker is killed and there is no
             evidence. None takes the default of :class:`VerifierPool`.

@@ -20,7 +20,16 @@ from lit_symbolic.rollouts.alignment import Span, tokens_in
 if TYPE_CHECKING:
     from lit_symbolic.rollouts.batch import Rollouts
 
-SchemeName = Literal["token", "token_penalty", "until_error", "boolean", "graded", "token_sum_at_end", "token_shuffled"]
+SchemeName = Literal[
+    "token",
+    "token_penalty",
+    "until_error",
+    "boolean",
+    "graded",
+    "token_sum_at_end",
+    "token_shuffled",
+    "until_error_shuffled",
+]
 """How a certificate becomes a reward for every token, see :func:`token_rewards`."""
 
 CombinationRule = Literal["sum", "minimum", "first_to_object"]
@@ -67,6 +76,7 @@ def token_rewards(
     - ``boolean``: 1 or 0 on the last token. ``graded``: the score there.
     - ``token_sum_at_end``, ``token_shuffled``: controls. The sum of the ``token`` rewards on the last token; the ``token``
       rewards of the response tokens in random order, the end-of-sequence entry in its place.
+    - ``until_error_shuffled``: control. As ``until_error``, but a failure that has a place stands on a random response token.
 
     An answer that was cut off has no end-of-sequence entry: ``boolean`` and ``graded`` are 0, ``until_error`` pays
     ``failure_reward`` (where -1 pays for failing, running on must not be the way out), the others pay its response tokens.
@@ -77,10 +87,10 @@ def token_rewards(
         certificate: What the tool says about the answer.
         spans: Characters of each token, ``[start, end)``, the end-of-sequence token included.
         ended: Whether the last token is the end-of-sequence token.
-        prefix_weight: ``until_error`` also pays this times the share of response tokens that are right and stand before
+        prefix_weight: ``until_error``, like its control, also pays this times the share of response tokens that are right and stand before
             the first wrong one, in equal parts on those tokens: at most ``prefix_weight`` in all, which a correct answer gets.
-        failure_reward: What ``until_error`` pays for a failure.
-        generator: Randomness of ``token_shuffled``; None is the global generator.
+        failure_reward: What ``until_error`` and its control pay for a failure.
+        generator: Randomness of the shuffled controls; None is the global generator.
 
     Returns:
         Rewards and masks, an entry per token; empty for an answer without tokens.
@@ -121,7 +131,9 @@ def token_rewards(
         values[-1] = float(success)
     elif scheme == "graded":
         values[-1] = certificate.score if ended else 0.0
-    elif scheme == "until_error":
+    elif scheme in ("until_error", "until_error_shuffled"):
+        if located.any() and responses and scheme == "until_error_shuffled":
+            first = int(torch.randint(responses, (), generator=generator))
         if prefix_weight and responses:
             right = ~(located if located.any() else in_finding)[:responses]
             right[responses if success else first :] = False

@@ -94,6 +94,17 @@ def test_each_scheme_equals_its_definition_token_by_token(scheme, answer, prefix
     )
     values, mask, faulty = by_loop(scheme, certificate, spans, ended, prefix_weight, failure_reward)
     got = reward.values.tolist()
+    if scheme == "until_error_shuffled" and not (certificate.correct and ended):
+        moved = token_rewards(
+            scheme, certificate, spans, ended, failure_reward=failure_reward, generator=torch.Generator().manual_seed(0)
+        )
+        at_the_end = [failure_reward * (k == len(spans) - 1) for k in range(len(spans))], [True] * len(spans)
+        anywhere = [
+            ([failure_reward * (k == place) for k in range(len(spans))], [k <= place for k in range(len(spans))])
+            for place in range(len(spans) - ended)
+        ]
+        assert (moved.values.tolist(), moved.loss_mask.tolist()) in [at_the_end, *anywhere]
+        return
     if scheme == "token_shuffled":
         responses = len(spans) - ended
         assert got[responses:] == values[responses:]
@@ -173,16 +184,27 @@ def test_what_is_paid_for_right_tokens_is_at_most_the_weight(answer, weight):
         assert paid == pytest.approx(1 + weight, abs=1e-5)
 
 
-def test_a_shuffle_is_repeated_by_its_seed_and_moves_rewards():
+@pytest.mark.parametrize("scheme", ["token_shuffled", "until_error_shuffled"])
+def test_a_shuffle_is_repeated_by_its_seed_and_moves_rewards(scheme):
     spans, certificate = spans_of([1] * 20, True), wrong((3, 10))
 
     def draw(seed):
-        return token_rewards(
-            "token_shuffled", certificate, spans, True, generator=torch.Generator().manual_seed(seed)
-        ).values.tolist()
+        generator = torch.Generator().manual_seed(seed)
+        return token_rewards(scheme, certificate, spans, True, failure_reward=-1.0, generator=generator).values.tolist()
 
     assert draw(1) == draw(1)
     assert len({tuple(draw(seed)) for seed in range(5)}) > 1
+
+
+def test_a_shuffled_failure_stands_on_every_response_token_alike():
+    spans, certificate = spans_of([1] * 5, True), wrong((1, 2))
+    generator = torch.Generator().manual_seed(0)
+    counts = [0] * 6
+    for _ in range(2000):
+        values = token_rewards("until_error_shuffled", certificate, spans, True, failure_reward=-1.0, generator=generator).values
+        counts[int(values.argmin())] += 1
+    assert counts[5] == 0
+    assert all(330 < count < 470 for count in counts[:5]), "a fifth each"
 
 
 @pytest.mark.parametrize("options", [{"prefix_weight": 1.5}, {"prefix_weight": -0.1}, {"failure_reward": 0.5}])

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from lit_symbolic.metrics import AnswerMetrics, diagnostics
+from lit_symbolic.metrics import diagnostics
 from lit_symbolic.modules.base import SymbolicModule
 from lit_symbolic.modules.minibatches import Lengths, Minibatch, by_length, cut, cut_by_budget
 from lit_symbolic.modules.settings import KL, Advantage, Evaluation, Optimization
@@ -124,7 +124,6 @@ class PPOModule(SymbolicModule):
             raise ValueError(f"model.importance_cap must be at least 1, or null for none, got {importance_cap}")
         self.problems = problems
         self.samples = samples
-        self._metrics["train"] = AnswerMetrics(evaluation.pass_at, samples)
         self.epochs = epochs
         self.clip = clip
         self.value_clip = value_clip
@@ -160,8 +159,10 @@ class PPOModule(SymbolicModule):
 
     def setup(self, stage: str) -> None:
         """Refuse a KL in the reward of a scheme that ends an answer at its first fault."""
+        super().setup(stage)
+        self._metrics["train"] = self.answer_metrics(self.samples)
         if stage == "fit" and self.kl.place == "reward" and self.kl.coefficient > 0:
-            ending = [c.name for c in self.reward_callbacks() if getattr(c, "scheme", None) == "until_error"]
+            ending = [c.name for c in self.reward_callbacks() if str(getattr(c, "scheme", "")).startswith("until_error")]
             if ending:
                 raise MisconfigurationException(
                     "kl.place: reward does not go with scheme until_error: the KL would be paid up to the first fault only, "

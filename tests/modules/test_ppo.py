@@ -400,7 +400,8 @@ def tempting_start(tiny_policy: TinyLlama, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.parametrize(
-    "scheme", ["token", "token_penalty", "until_error", "boolean", "graded", "token_sum_at_end", "token_shuffled"]
+    "scheme",
+    ["token", "token_penalty", "until_error", "boolean", "graded", "token_sum_at_end", "token_shuffled", "until_error_shuffled"],
 )
 def test_every_scheme_finds_the_one_right_word_of_eight(
     scheme: SchemeName, bandit_start: Path, tiny_policy: TinyLlama, fit: Fit
