@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "loky")
@@ -63,12 +63,17 @@ class Run:
 
     def test(self, flags: Sequence[str] = ()) -> dict[str, float]:
         """Evaluate the last checkpoint on the test split."""
+        return self.evaluate("test", flags)
+
+    def evaluate(self, subcommand: Literal["validate", "test"], flags: Sequence[str] = ()) -> dict[str, float]:
+        """Evaluate the last checkpoint on the validation or the test split; the metrics without the split's name."""
         before = set(metric_files(self.folder))
-        self._call([*self.command("test"), "--ckpt_path", shown(self.checkpoint), *flags], "test")
+        self._call([*self.command(subcommand), "--ckpt_path", shown(self.checkpoint), *flags], subcommand)
         written = sorted(set(metric_files(self.folder)) - before)
         with written[-1].open() as file:
             row = list(csv.DictReader(file))[-1]
-        return {name.removeprefix("test/"): float(value) for name, value in row.items() if name.startswith("test/") and value}
+        prefix = "val/" if subcommand == "validate" else "test/"
+        return {name.removeprefix(prefix): float(value) for name, value in row.items() if name.startswith(prefix) and value}
 
     def _call(self, command: Sequence[str], label: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

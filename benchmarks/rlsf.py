@@ -1,0 +1,299 @@
+"""RLSF's comparison on its five tasks: supervised fine-tuning, Boolean reward, token reward, and the token reward shuffled.
+
+    python benchmarks/rlsf.py                # runs what is missing, two runs side by side, and writes the table after each cell
+    python benchmarks/rlsf.py --hours 2      # begins no cell after two hours
+    python benchmarks/rlsf.py --report       # writes the table from the cells that are there
+
+A cell is one arm of one task, data set and seed: a small file under ``benchmarks/results/rlsf/``. All arms of a task, data set and
+seed start from one supervised policy. Each arm's learning rate is the better of its trials on a seed that is not reported; all arms
+have the same trials. One seed of everything comes first. A cell that was interrupted goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlsf_report import report
+from runs import ROOT, Run, Scale, environment, iteration_seconds, shown
+
+TUNING_SEED = 100
+SEEDS = (1, 2, 3)
+ITERATIONS = 60
+TUNING_ITERATIONS = 15
+TRIALS = {"3e-4": ("--model.optimization.learning_rate", "3e-4"), "6e-4": ("--model.optimization.learning_rate", "6e-4")}
+"""What is tried for each arm: its learning rate."""
+ARMS = {
+    "boolean": ("ppo_boolean", ()),
+    "token": ("ppo_token", ()),
+    "shuffled": ("ppo_token", ("--reward.scheme", "until_error_shuffled")),
+}
+"""Recipe and flags of the arms of reinforcement learning."""
+KEPT = (
+    *("train/success_rate", "train/kl", "train/mean_length", "train/end_rate", "train/entropy", "train/error_token_fraction"),
+    *("train/no_evidence_count", "train/prompts_all_failed", "train/explained_variance"),
+    *("time/sampling_seconds", "time/verifying_seconds", "time/evaluating_seconds", "time/learning_seconds"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A task with its data.
+
+    Args:
+        task: Folder of its recipes under ``configs/``.
+        data: Short name of the data.
+        flags: That choose the data, for every run.
+        files: What must be there, relative to the repository.
+        seeds: To report.
+        evaluation: Flags of evaluations: how many problems and answers.
+    """
+
+    task: str
+    data: str
+    flags: tuple[str, ...] = ()
+    files: str | None = None
+    seeds: tuple[int, ...] = SEEDS
+    evaluation: tuple[str, ...] = ("--data.test_limit", "300", "--data.validation_limit", "50")
+
+    @property
+    def name(self) -> str:
+        """For files and tables."""
+        return f"{self.task}-{self.data}"
+
+    @property
+    def missing(self) -> bool:
+        """Whether its files are not there."""
+        return self.files is not None and not (ROOT / self.files).exists()
+
+
+SHARED = "../shared/data"
+PROGRAMS = ("--data.test_limit", "100", "--data.validation_limit", "25", "--model.evaluation.samples", "4")
+SOURCES = (
+    Source(
+        "game24",
+        "generator",
+        (
+            *("--data.task.classic_share", "0", "--data.task.generator_max_card", "16"),
+            *("--data.task.generator_targets", "random", "--data.task.generator_max_target", "50"),
+        ),
+    ),
+    Source("molecules", "generator"),
+    Source("forward_synthesis", "generator"),
+    Source("retrosynthesis", "generator"),
+    Source("pseudocode", "generator", evaluation=PROGRAMS),
+    Source("retrosynthesis", "uspto50k", ("--data.task.data", f"{SHARED}/uspto50k_retro"), f"{SHARED}/uspto50k_retro", (1,)),
+    Source("game24", "4nums", ("--data.task.data", f"{SHARED}/game24/24.csv"), f"{SHARED}/game24/24.csv", (1,)),
+    Source("pseudocode", "spoc", ("--data.task.data", f"{SHARED}/spoc"), f"{SHARED}/spoc", (1,), PROGRAMS),
+    Source("molecules", "chebi20", ("--data.task.data", f"{SHARED}/chebi20"), f"{SHARED}/chebi20", (1,)),
+    Source("molecules", "zinc", ("--data.task.data", f"{SHARED}/zinc250k/valid.txt"), f"{SHARED}/zinc250k/valid.txt", (1,)),
+)
+"""Generators first, then real files, those that matter most first."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The runs and their cells.
+
+    Args:
+        scale: Where they work, and how large they are.
+        iterations: Of every arm.
+        tuning_iterations: Of every trial.
+        until: ``time.monotonic()`` after which no cell begins.
+    """
+
+    scale: Scale
+    iterations: int
+    tuning_iterations: int
+    until: float
+
+    def start(self, source: Source, seed: int) -> Run:
+        """The supervised policy from which all arms of a seed start."""
+        flags = ("--seed_everything", str(seed), *source.flags, *source.evaluation, *self.scale.flags, *self.scale.sft)
+        return self._run(source, f"start-seed{seed}", "sft", flags)
+
+    def trained(self, source: Source, arm: str, seed: int, iterations: int, more: Sequence[str], folder: str) -> Run:
+        """One arm of reinforcement learning."""
+        recipe, flags = ARMS[arm]
+        start = self.start(source, seed)
+        return self._run(
+            source,
+            folder,
+            recipe,
+            (
+                *("--seed_everything", str(seed), "--model.init_from", shown(start.checkpoint)),
+                *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", str(iterations)),
+                *(*flags, *source.flags, *source.evaluation, *self.scale.flags, *self.scale.ppo, *more),
+            ),
+        )
+
+    def _run(self, source: Source, folder: str, recipe: str, flags: Sequence[str]) -> Run:
+        return Run(self.scale.folder / source.name / folder, (f"configs/{source.task}/{recipe}.yaml",), tuple(flags), threads=1)
+
+    # --- cells ---
+
+    def cell(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """The content of a cell, which is run if it is missing and there is time; None if there is none."""
+        path = self.scale.results / f"{name}.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        if time.monotonic() > self.until:
+            return None
+        print(f"{time.strftime('%H:%M:%S')} {name} …", flush=True)
+        result = {**work(), "environment": environment()}
+        result["curves"] = {key: values for key, values in result.get("curves", {}).items() if key in KEPT}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result) + "\n")
+        print(f"{time.strftime('%H:%M:%S')} {name} done", flush=True)
+        return result
+
+    def start_cell(self, source: Source, seed: int) -> dict[str, Any]:
+        """The supervised policy, evaluated."""
+        run = self.start(source, seed)
+        return {**of(source, "start", seed), "command": run.command("fit"), **run.fit(), "test": run.test()}
+
+    def trial(self, source: Source, arm: str, trial: str) -> dict[str, Any]:
+        """One trial of an arm, judged on the validation problems."""
+        self.start(source, TUNING_SEED).fit()
+        name = f"trial-{arm}-{trial}"
+        run = self.trained(source, arm, TUNING_SEED, self.tuning_iterations, TRIALS[trial], name)
+        fitted = run.fit()
+        judged = run.evaluate("validate")
+        return {
+            **of(source, arm, TUNING_SEED),
+            "trial": trial,
+            "iterations": self.tuning_iterations,
+            "command": run.command("fit"),
+            **fitted,
+            "validation": judged,
+        }
+
+    def best_trial(self, source: Source, arm: str) -> str | None:
+        """The trial of an arm with the best success on validation problems, on the generator's data for real data too."""
+        tuned_on = next(each for each in SOURCES if each.task == source.task)
+        found = {}
+        for trial in TRIALS:
+            cell = self.cell(f"trial-{tuned_on.name}-{arm}-{trial}", functools.partial(self.trial, tuned_on, arm, trial))
+            if cell is None:
+                return None
+            found[trial] = cell["validation"]["success_rate"]
+        return max(found, key=lambda trial: found[trial])
+
+    def arm_cell(self, source: Source, arm: str, seed: int, trial: str) -> dict[str, Any]:
+        """One arm of one seed, evaluated."""
+        self.start(source, seed).fit()
+        run = self.trained(source, arm, seed, self.iterations, TRIALS[trial], f"{arm}-seed{seed}")
+        fitted = run.fit()
+        return {
+            **of(source, arm, seed),
+            "trial": trial,
+            "iterations": self.iterations,
+            "command": run.command("fit"),
+            **fitted,
+            "test": run.test(),
+        }
+
+    def continued_cell(self, source: Source, seed: int, seconds: float) -> dict[str, Any]:
+        """Supervised fine-tuning continued from the same start for as many seconds as the token arm learned."""
+        start = self.start(source, seed)
+        each = statistics.median(iteration_seconds(start.fit()["curves"]))
+        iterations = max(1, round(seconds / each))
+        flags = (
+            *("--seed_everything", str(seed + 1000), "--model.init_from", shown(start.checkpoint)),
+            *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "1000"),
+            *("--model.optimization.warmup_iterations", "1", *source.flags, *source.evaluation, *self.scale.flags),
+        )
+        run = self._run(source, f"continued-seed{seed}", "sft", flags)
+        return {
+            **of(source, "continued", seed),
+            "iterations": iterations,
+            "command": run.command("fit"),
+            **run.fit(),
+            "test": run.test(),
+        }
+
+    # --- in order ---
+
+    def group(self, source: Source, seed: int, arms: Sequence[str]) -> None:
+        """All cells of a source and a seed, as far as there is time."""
+        with _locks[source.task]:  # the trials are shared
+            best = {arm: self.best_trial(source, arm) for arm in ARMS if arm in arms}
+        if None in best.values():
+            return
+        if self.cell(f"{source.name}-start-seed{seed}", functools.partial(self.start_cell, source, seed)) is None:
+            return
+        for arm, trial in best.items():
+            assert trial is not None
+            work = functools.partial(self.arm_cell, source, arm, seed, trial)
+            cell = self.cell(f"{source.name}-{arm}-seed{seed}", work)
+            if arm == "token" and cell is not None and "continued" in arms:
+                seconds = sum(iteration_seconds(cell["curves"]))
+                self.cell(f"{source.name}-continued-seed{seed}", functools.partial(self.continued_cell, source, seed, seconds))
+            self.write()
+
+    def write(self) -> None:
+        """Write the table."""
+        with _writing:
+            self.scale.write(report(self.scale.results, SOURCES, ITERATIONS))
+
+
+_locks = {source.task: threading.Lock() for source in SOURCES}
+_writing = threading.Lock()
+
+
+def of(source: Source, arm: str, seed: int) -> dict[str, Any]:
+    """What a cell is about."""
+    return {"task": source.task, "data": source.data, "arm": arm, "seed": seed}
+
+
+def groups(sources: Iterable[Source], seeds: Sequence[int]) -> Iterator[tuple[Source, int]]:
+    """One seed of everything first."""
+    wanted = list(sources)
+    for seed in seeds:
+        for source in wanted:
+            if seed in source.seeds:
+                yield source, seed
+
+
+def main() -> None:
+    """Run what is missing and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sources", nargs="+", choices=[source.name for source in SOURCES], help="all by default")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, "continued"], default=[*ARMS, "continued"])
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    parser.add_argument("--tuning-iterations", type=int, default=TUNING_ITERATIONS)
+    parser.add_argument("--hours", type=float, default=12.0, help="begin no cell after so long")
+    parser.add_argument("--side-by-side", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="write the table only")
+    parser.add_argument("--quick", type=Path, help="a folder: run a very small version there, to see that all of it works")
+    arguments = parser.parse_args()
+    scale = Scale.of("rlsf", arguments.quick)
+    until = time.monotonic() + 3600 * arguments.hours
+    bench = Bench(scale, arguments.iterations, arguments.tuning_iterations, until)
+    chosen = [source for source in SOURCES if arguments.sources is None or source.name in arguments.sources]
+    for source in chosen:
+        if source.missing:
+            print(f"{source.name}: there is no {source.files}; its cells are not run", flush=True)
+    if not arguments.report:
+        with ThreadPoolExecutor(arguments.side_by_side) as pool:
+            futures = [
+                pool.submit(bench.group, source, seed, arguments.arms)
+                for source, seed in groups((source for source in chosen if not source.missing), arguments.seeds)
+            ]
+            for future in futures:
+                future.result()
+    bench.write()
+
+
+if __name__ == "__main__":
+    main()
