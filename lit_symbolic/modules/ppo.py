@@ -138,6 +138,8 @@ class PPOModule(SymbolicModule):
         self.old_logprobs = old_logprobs
         self.share_prompts = share_prompts
         self.importance_cap = importance_cap
+        self.iteration_success_rate: float | None = None
+        """Of the answers of the present iteration, as soon as they are verified: for the progress bar."""
         self.kl_coefficient: Tensor
         self.register_buffer("kl_coefficient", torch.tensor(kl.coefficient, dtype=torch.float64))
 
@@ -179,6 +181,7 @@ class PPOModule(SymbolicModule):
 
     def collect(self, iteration: int) -> list[Minibatch]:
         """Sample, verify, evaluate, and cut into minibatches."""
+        self.iteration_success_rate = None
         rng = random.Random(seed_for(run_seed(), "problems", iteration, self.global_rank))
         problems = [self.task.sample(rng) for _ in range(self.problems)]
         generator = generator_for(run_seed(), "sampling", iteration, self.global_rank)
@@ -298,7 +301,9 @@ class PPOModule(SymbolicModule):
         self.note("train/prompts_all_failed", (solved == 0).float().mean())
         self.note("train/prompts_all_solved", (solved == 1).float().mean())
         self._metrics["train"].to(self.device).update(rollouts)
-        for name, value in self._metrics["train"].compute().items():
+        measured = self._metrics["train"].compute()
+        self.iteration_success_rate = float(measured["success_rate"])
+        for name, value in measured.items():
             self.note(f"train/{name}", value)
         self._metrics["train"].reset()
 

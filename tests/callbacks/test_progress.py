@@ -1,14 +1,18 @@
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from callbacks.progress import IterationProgressBar, iteration_line
+from lit_symbolic.modules import PPOModule
+from lit_symbolic.policies import TinyLlama
+from toys import FindsWord, Say
 
 
 class Phased(LightningModule):
@@ -55,7 +59,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def fit(bar: IterationProgressBar, folder: Path, **options: Any) -> None:
+def show(bar: IterationProgressBar, folder: Path, **options: Any) -> None:
     settings: dict[str, Any] = {"max_epochs": 2, "num_sanity_val_steps": 1, "check_val_every_n_epoch": 2} | options
     Trainer(
         default_root_dir=folder,
@@ -70,7 +74,7 @@ def fit(bar: IterationProgressBar, folder: Path, **options: Any) -> None:
 
 
 def test_a_log_file_gets_one_line_per_iteration_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(IterationProgressBar(), tmp_path)
+    show(IterationProgressBar(), tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if "iteration" in line or "|" in line]
     assert lines == [
         "iteration 1/2  success 0.25  kl 0.8  sampling 0.9 s",
@@ -80,7 +84,7 @@ def test_a_log_file_gets_one_line_per_iteration_and_nothing_else(tmp_path: Path,
 
 def test_a_terminal_gets_one_bar_that_walks_through_the_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
-    fit(IterationProgressBar(), tmp_path)
+    show(IterationProgressBar(), tmp_path)
     screen = sys.stdout.getvalue()  # type: ignore[attr-defined]
     walk = [
         screen.index(part)
@@ -104,8 +108,35 @@ def test_the_success_rate_of_a_former_iteration_is_not_shown_as_the_current_one(
     assert bar.get_metrics(trainer, module)["success"] == "0.75"
 
 
+class Shown(Callback):
+    """What the bar would show beside each phase."""
+
+    def __init__(self) -> None:
+        self.bar = IterationProgressBar(plain=False)
+        self.rates: dict[str, list[Any]] = {"sampling": [], "learning": []}
+        self.measured: list[str] = []
+
+    def on_phase(self, trainer: Trainer, module: LightningModule, phase: str, done: int, total: int) -> None:
+        if phase in self.rates and done == 0:
+            self.rates[phase].append(self.bar.get_metrics(trainer, module).get("success"))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.measured.append(f"{float(trainer.callback_metrics['train/success_rate']):.2f}")
+
+
+def test_ppo_tells_the_bar_its_success_rate_before_it_learns_and_forgets_it_before_it_samples(
+    tiny_policy: TinyLlama, fit: Callable[..., Trainer]
+) -> None:
+    shown = Shown()
+    module = PPOModule(tiny_policy, problems=4, samples=8, epochs=1, max_new_tokens=3, minibatch_rows=32)
+    fit(module, Say(judge=FindsWord(-1)), iterations=3, callbacks=[shown])
+    assert shown.rates["learning"] == shown.measured
+    assert shown.rates["sampling"] == [None, *shown.measured[:-1]], "of the former iteration, until this one's is known"
+    assert len(set(shown.measured)) > 1, "a rate that stayed would not be seen"
+
+
 def test_refresh_rate_zero_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(IterationProgressBar(refresh_rate=0), tmp_path)
+    show(IterationProgressBar(refresh_rate=0), tmp_path)
     assert "iteration" not in capsys.readouterr().out
 
 
