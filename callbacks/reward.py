@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from lit_symbolic.rewards import SchemeName, token_rewards
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
 from lit_symbolic.seeding import generator_for, run_seed
-from lit_symbolic.verifiers import Verifier
+from lit_symbolic.verifiers.base import Verifier, check_start
 from lit_symbolic.verifiers.pool import AnswerPool, PendingVerifications, VerifierPool
 from lit_symbolic.verifiers.ray_pool import RayVerifierPool  # noqa: F401 - imported, so that a config can name it shortly
 
@@ -94,6 +95,19 @@ class VerifierReward(RewardCallback):
             raise ValueError(f"reward.pool has its own {' and '.join(given)}; give them there, and not beside it")
         self.pool = pool if pool is not None else VerifierPool(**given)
         self._pending: PendingVerifications | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Tell on standard error what the tools have here: the layers of the sandbox. A cluster's nodes have tools of their own.
+
+        Raises:
+            ToolUnavailable: If something that a tool requires is missing: every answer of the run would be without evidence.
+        """
+        if isinstance(self.pool, VerifierPool):
+            task = getattr(getattr(trainer, "datamodule", None), "task", None)
+            found = [self.verifier] if self.verifier is not None else [] if task is None else task.verifiers
+            told = check_start(found)
+            if trainer.is_global_zero:
+                print(*(f"{line}\n" for line in told), sep="", end="", file=sys.stderr)
 
     def on_answers(self, module: SymbolicModule, rows: Sequence[FinishedAnswer]) -> None:
         """Send the answers to the pool."""

@@ -34,6 +34,7 @@ from callbacks.report import HtmlReport
 from callbacks.reward import VerifierReward
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.modules import SymbolicModule
+from lit_symbolic.verifiers.base import ToolUnavailable
 
 TRAINER_DEFAULTS = {
     # An iteration is an epoch, collected anew each time.
@@ -152,6 +153,8 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
         )
     except (MisconfigurationException, FileNotFoundError) as error:
         fail(concise(str(error)), code=1)
+    except ToolUnavailable as error:
+        fail(concise(str(error)), code=2)
 
 
 def modules_named(args: list[str]) -> dict[str, str]:

@@ -4,7 +4,8 @@ A line of input is a JSON object with ``answer``, a string, and what it answers:
 problems (of any split), or ``problem``, an object with ``facts`` (what the verifier reads) and, if you like, ``prompt``,
 ``reference`` and ``id``.
 
-Exit status: 0 if all answers are correct, 1 if some are not, or have no evidence, 2 if the command line or a line of input is wrong.
+Exit status: 0 if all answers are correct, 1 if some are not, or have no evidence, 2 if the command line or a line of input is wrong,
+or a tool is missing.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import lit_symbolic.verifiers
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.reporting.terminal import show_answer
 from lit_symbolic.tasks.base import Split, Task
-from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.base import ToolUnavailable, Verifier, check_start
 from lit_symbolic.verifiers.pool import AnswerPool, VerifierPool
 from lit_symbolic.verifiers.ray_pool import RayVerifierPool
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         judge, pool, settings = _parse(list(sys.argv[1:] if arguments is None else arguments))
         verifier = judge.verifier if isinstance(judge, Task) else judge
         rows = list(read_rows(settings.file, judge))
+        if isinstance(pool, VerifierPool):  # a cluster's nodes have tools of their own
+            print(*(f"{told}\n" for told in check_start([verifier])), sep="", end="", file=sys.stderr)
         with pool:
             return _verify(rows, verifier, pool, as_json=settings.json, only_wrong=settings.only_wrong)
     except UsageError as error:
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG
-    except (ImportError, ConnectionError) as error:  # Ray is not installed, or its cluster is not there
+    except (ToolUnavailable, ImportError, ConnectionError) as error:  # also if Ray is not installed, or its cluster is not there
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

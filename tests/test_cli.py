@@ -317,6 +317,16 @@ def test_demonstrations_longer_than_an_answer_are_told_in_one_line(refusal: Refu
     assert "max_new_tokens" in refusal(tiny_args("sft", tmp_path, "--model.max_new_tokens=10"))
 
 
+def test_a_missing_tool_ends_the_run_with_2_and_one_line_before_anything_is_sampled(
+    run_cli: RunCLI, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tool = ["--reward.verifier=lit_symbolic.verifiers.cpp.CppVerifier", "--reward.verifier.compiler=g++-99"]
+    with pytest.raises(SystemExit) as ending:
+        run_cli(tiny_args("ppo_token", tmp_path, *tool))
+    assert ending.value.code == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith("error: C++ answers are verified with g++-99, which was not found")
+
+
 def test_train_py_is_this_command_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "fit", f"--config={PPO}", "--reward.scheme=foo"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from lit_symbolic import verify
+from lit_symbolic.verifiers.sandbox import Sandbox
+from sandboxes import available
 
 TWO_STEPS = "4 + 8 = 12 (left: 4 6 12)\n6 - 4 = 2 (left: 2 12)\n"
 RIGHT = {"id": "24:4-4-6-8", "answer": "(4 + 8) * (6 - 4)"}
@@ -226,3 +228,29 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert process.stderr.read() == b""
     assert process.wait() in (0, 1)
     process.stderr.close()
+
+
+PROGRAM = {"problem": {"facts": {"answer": 42}}, "answer": "print(6 * 7)"}
+
+
+def test_the_active_layers_of_the_sandbox_are_told_once_on_standard_error(run):
+    available(Sandbox())
+    status, output, errors = run(PROGRAM, PROGRAM, arguments=("--task", "PythonProgramVerifier", "--json"))
+    assert status == 0
+    assert len(output.splitlines()) == 2
+    assert errors.startswith("sandbox: active: user namespace, mount namespace, ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("CppVerifier", "--task.compiler", "g++-99"), "C++ answers are verified with g++-99, which was not found. Install it ("),
+        (("PythonProgramVerifier", "--task.libraries", "[no_such]"), "the library 'no_such' is not installed"),
+    ],
+)
+def test_a_missing_tool_is_told_in_one_line_and_nothing_is_verified(run, settings, message):
+    status, output, errors = run(PROGRAM, arguments=("--task", *settings))
+    assert (status, output) == (2, "")
+    assert errors.startswith(f"error: {message}")
+    assert errors.count("\n") == 1

@@ -47,6 +47,11 @@ class TaskMixture(Task):
         """Not one: see :meth:`verifier_of`."""
         raise ValueError("a mixture has a verifier for each problem: verifier_of(problem)")
 
+    @property
+    def verifiers(self) -> Sequence[Verifier]:
+        """Those of all tasks."""
+        return [verifier for task in self.tasks.values() for verifier in task.verifiers]
+
     def verifier_of(self, problem: Problem) -> Verifier:
         """That of the problem's own task."""
         return self.tasks[problem.task].verifier_of(problem)

@@ -56,6 +56,11 @@ class Task(ABC):
             )
         return problem.reference
 
+    @property
+    def verifiers(self) -> Sequence[Verifier]:
+        """All symbolic tools that it uses; a mixture of tasks has several."""
+        return [self.verifier]
+
     def verifier_of(self, problem: Problem) -> Verifier:
         """The symbolic tool for answers to one problem; a mixture of tasks has several."""
         return self.verifier

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 from lit_symbolic.certificate import Certificate, Problem
+
+
+class ToolUnavailable(RuntimeError):
+    """What a verifier needs is missing on this machine; the message says what, and what to do."""
 
 
 @runtime_checkable
@@ -13,6 +18,9 @@ class Verifier(Protocol):
 
     An implementation is picklable, deterministic, and imports neither torch nor Lightning: it runs in worker
     processes. The text comes from a model and is hostile: it is parsed, or run in a sandbox, never evaluated.
+
+    One that needs what may be missing on a machine can also have a method ``check_start() -> str``, called once before the first
+    answer, in the process that asks: it says what is active, in a line, or raises :class:`ToolUnavailable`.
     """
 
     def verify(self, problem: Problem, text: str) -> Certificate:
@@ -27,3 +35,18 @@ class Verifier(Protocol):
             exception.
         """
         ...
+
+
+def check_start(verifiers: Iterable[Verifier]) -> list[str]:
+    """Ask verifiers whether they can start here; what they tell, each line once. Most need nothing, and tell nothing.
+
+    Raises:
+        ToolUnavailable: If something that one of them requires is missing.
+
+    Example:
+        >>> from lit_symbolic.verifiers.game24 import Game24Verifier
+        >>> check_start([Game24Verifier()])
+        []
+    """
+    checks = [check for verifier in verifiers if (check := getattr(verifier, "check_start", None)) is not None]
+    return list(dict.fromkeys(check() for check in checks))

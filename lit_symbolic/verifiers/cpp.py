@@ -160,6 +160,16 @@ class CppVerifier:
         if self.headers:
             prelude(self.compiler, self._language(), self.headers, self.cache_dir)
 
+    def check_start(self) -> str:
+        """Get ready as workers will: what is active, see :class:`~lit_symbolic.verifiers.base.Verifier`.
+
+        Raises:
+            CompilerUnavailable: If g++ is missing; says what to install.
+            SandboxUnavailable: If the sandbox is required and cannot be had.
+        """
+        self.prepare()
+        return Sandbox(self.sandbox).check_start()
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A worker of a pool is given time to unpickle a verifier before the first deadline: the time to build the header."""
         self.__dict__.update(state)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.interpreting.interpreter import execute
+from lit_symbolic.verifiers.base import ToolUnavailable
+from lit_symbolic.verifiers.interpreting.interpreter import execute, library_folders
 from lit_symbolic.verifiers.interpreting.judge import (
     CRASH,
     EXCEPTION,
@@ -35,7 +36,7 @@ from lit_symbolic.verifiers.interpreting.judge import (
 )
 from lit_symbolic.verifiers.interpreting.source import Source, program_in
 from lit_symbolic.verifiers.interpreting.values import Expected
-from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome
+from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
 
 __all__ = [
     "CRASH",
@@ -163,6 +164,19 @@ class PythonProgramVerifier:
             SandboxUnavailable: If the sandbox is required and cannot be had.
         """
         self.verify(Problem("", "", "", {"answer": 1}), "print(1)")
+
+    def check_start(self) -> str:
+        """What is active, see :class:`~lit_symbolic.verifiers.base.Verifier`.
+
+        Raises:
+            ToolUnavailable: If a library is not installed.
+            SandboxUnavailable: If the sandbox is required and cannot be had.
+        """
+        try:
+            library_folders(tuple(self.libraries))
+        except ValueError as error:
+            raise ToolUnavailable(str(error)) from None
+        return Sandbox(self.sandbox).check_start()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A worker of a pool is given time to unpickle a verifier before the first deadline: the time to import libraries."""

@@ -39,6 +39,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from lit_symbolic.verifiers.base import ToolUnavailable
 from lit_symbolic.verifiers.confinement import syscalls
 from lit_symbolic.verifiers.confinement.execution import Execution, Limits, Outcome, outcome_of, resource_limits
 from lit_symbolic.verifiers.confinement.launch import Launch, NotConfined, Vanished
@@ -55,7 +56,7 @@ _LOGGER = logging.getLogger(__name__)
 _USUAL = Limits()
 
 
-class SandboxUnavailable(RuntimeError):
+class SandboxUnavailable(ToolUnavailable):
     """The sandbox is required and cannot be had here; the message says what is missing and what to do."""
 
 
@@ -138,10 +139,7 @@ class Sandbox:
             limits: Wall time is counted from when the input is given.
         """
         _check(argv, modules, files, limits)
-        layers = self.layers()
-        if self.mode == "required" and layers.missing:
-            raise SandboxUnavailable(_advice(layers))
-        return self._start(layers, argv, modules, files, readable, writable_dir, environment, limits)
+        return self._start(self._layers(), argv, modules, files, readable, writable_dir, environment, limits)
 
     def _start(
         self,
@@ -188,6 +186,20 @@ class Sandbox:
             limits=resource_limits(limits) if Layer.RLIMITS in layers.active else (),
         )
         return Prepared(Place(namespaces, root, gives_up_root), request, tuple(modules), limits, own)
+
+    def check_start(self) -> str:
+        """What to tell at the start, in a line: which layers are active here, and which are missing.
+
+        Raises:
+            SandboxUnavailable: If the sandbox cannot be had and is required.
+        """
+        return f"sandbox: {'; '.join(str(self._layers()).splitlines())}"
+
+    def _layers(self) -> Layers:
+        layers = self.layers()
+        if self.mode == "required" and layers.missing:
+            raise SandboxUnavailable(_advice(layers))
+        return layers
 
     def layers(self) -> Layers:
         """Which layers are active here, found out by executing ``true`` once in this process's life."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +13,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import RewardCallback, VerifierReward
 from lit_symbolic.certificate import Status
+from lit_symbolic.data import TaskMixture
 from lit_symbolic.modules import PPOModule, SymbolicModule
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rewards import CombinationRule
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
+from lit_symbolic.verifiers.base import ToolUnavailable
+from lit_symbolic.verifiers.cpp import CppVerifier
+from lit_symbolic.verifiers.python_program import PythonProgramVerifier
+from lit_symbolic.verifiers.ray_pool import RayVerifierPool
+from lit_symbolic.verifiers.sandbox import Sandbox
+from sandboxes import available
 from tiny import weights
 from toys import Arbitrary, FailsAsTold, FindsWord, Say
 
@@ -311,3 +319,36 @@ def test_verification_is_timed(tiny_policy: TinyLlama, fit: Fit) -> None:
     assert waited >= 0
     assert busy > 0
     assert notes.kept[0]["time/verifying_seconds"] >= waited
+
+
+# ---------------------------------------------------------------- what the tools have at the start
+
+
+def started(callback: VerifierReward, task: Any = None, rank: int = 0) -> None:
+    trainer: Any = SimpleNamespace(is_global_zero=rank == 0, datamodule=SimpleNamespace(task=task or Say()))
+    callback.setup(trainer, None, "fit")  # type: ignore[arg-type]
+
+
+def test_the_first_rank_tells_the_active_layers_of_the_sandbox_once(capsys: pytest.CaptureFixture[str]) -> None:
+    available(Sandbox())
+    python = Say(judge=PythonProgramVerifier())
+    started(VerifierReward(), python)
+    told = capsys.readouterr().err
+    assert told.startswith("sandbox: active: user namespace, mount namespace, ")
+    assert told.count("\n") == 1
+    second = Say(judge=PythonProgramVerifier(tolerance=0.0))
+    second.name = "second"
+    started(VerifierReward(), TaskMixture([python, second]))
+    assert capsys.readouterr().err == told
+    started(VerifierReward(), python, rank=1)
+    started(VerifierReward())  # words need no sandbox
+    started(VerifierReward(verifier=FindsWord(0)), python)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_missing_tool_ends_the_run_at_its_start_where_the_workers_are_on_this_machine() -> None:
+    missing = CppVerifier(compiler="g++-99")
+    for callback, task in ((VerifierReward(), Say(judge=missing)), (VerifierReward(verifier=missing), Say())):
+        with pytest.raises(ToolUnavailable, match=r"g\+\+-99, which was not found"):
+            started(callback, task)
+    started(VerifierReward(verifier=missing, pool=RayVerifierPool()))

@@ -20,11 +20,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from lit_symbolic.verifiers.base import ToolUnavailable
+
 BUILD_SECONDS = 900
 INSTALL = "Debian and Ubuntu: apt-get install g++; Fedora: dnf install gcc-c++; Arch: pacman -S gcc"
 
 
-class CompilerUnavailable(RuntimeError):
+class CompilerUnavailable(ToolUnavailable):
     """The compiler is missing or does not work; the message says what to install."""
 
 
