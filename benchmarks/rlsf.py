@@ -109,12 +109,14 @@ class Bench:
         iterations: Of every arm.
         tuning_iterations: Of every trial.
         until: ``time.monotonic()`` after which no cell begins.
+        trials: Of :data:`TRIALS`, for each arm; a single one is taken untried.
     """
 
     scale: Scale
     iterations: int
     tuning_iterations: int
     until: float
+    trials: tuple[str, ...] = tuple(TRIALS)
 
     def start(self, source: Source, seed: int) -> Run:
         """The supervised policy from which all arms of a seed start."""
@@ -179,9 +181,11 @@ class Bench:
 
     def best_trial(self, source: Source, arm: str) -> str | None:
         """The trial of an arm with the best success on validation problems, on the generator's data for real data too."""
+        if len(self.trials) == 1:
+            return self.trials[0]
         tuned_on = next(each for each in SOURCES if each.task == source.task)
         found = {}
-        for trial in TRIALS:
+        for trial in self.trials:
             cell = self.cell(f"trial-{tuned_on.name}-{arm}-{trial}", functools.partial(self.trial, tuned_on, arm, trial))
             if cell is None:
                 return None
@@ -272,6 +276,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, "continued"], default=[*ARMS, "continued"])
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--tuning-iterations", type=int, default=TUNING_ITERATIONS)
+    parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS), help="a single one is taken untried")
     parser.add_argument("--hours", type=float, default=12.0, help="begin no cell after so long")
     parser.add_argument("--side-by-side", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="write the table only")
@@ -279,7 +284,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = Scale.of("rlsf", arguments.quick)
     until = time.monotonic() + 3600 * arguments.hours
-    bench = Bench(scale, arguments.iterations, arguments.tuning_iterations, until)
+    bench = Bench(scale, arguments.iterations, arguments.tuning_iterations, until, tuple(arguments.trials))
     chosen = [source for source in SOURCES if arguments.sources is None or source.name in arguments.sources]
     for source in chosen:
         if source.missing:

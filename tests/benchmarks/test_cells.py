@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -29,3 +30,41 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
     text = (tmp_path / "results" / "game24.md").read_text()
     assert "| supervised start | 0 |" in text
     assert "| + PPO as in `make demo` | - |" in text
+
+
+def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(tmp_path: Path) -> None:
+    chosen = ("--sources", "game24-generator", "--arms", "token", "--trials", "3e-4", "--seeds", "1")
+    run("rlsf.py", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
+    results = tmp_path / "results" / "rlsf"
+    assert {path.stem for path in results.glob("*.json")} == {"game24-generator-start-seed1", "game24-generator-token-seed1"}
+    cell = json.loads((results / "game24-generator-token-seed1.json").read_text())
+    assert len(cell["curves"]["train/success_rate"]) == 2
+    assert {"pass@1", "mean_length", "end_rate", "step_validity"} <= cell["test"].keys()
+    text = (tmp_path / "results" / "rlsf.md").read_text()
+    assert "| + PPO, token reward | 1 (not run: 2, 3) | 2 (too short) |" in text
+    assert "| + PPO, Boolean reward | not run |" in text
+
+
+def cell(arm: str, seed: int, passed: float, success: list[float]) -> dict[str, object]:
+    curves = {"train/success_rate": success, "train/kl": [1.0] * len(success), "time/learning_seconds": [2.0] * len(success)}
+    test = {"pass@1": passed, "pass@8": passed, "mean_length": 9.0, "end_rate": 1.0}
+    about = {"task": "game24", "data": "generator", "arm": arm, "seed": seed, "iterations": len(success)}
+    return {**about, "curves": curves, "test": test, "environment": {"python": "3"}}
+
+
+def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_were_needed(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import rlsf
+    import rlsf_report
+
+    for seed in (1, 2, 3):
+        rising = [0.1 + 0.01 * i for i in range(60)]
+        for arm, passed, success in (("boolean", 0.2, [v / 2 for v in rising]), ("token", 0.2 + 0.01 * seed, rising)):
+            (tmp_path / f"{arm}{seed}.json").write_text(json.dumps(cell(arm, seed, passed, success)))
+    text = rlsf_report.report(tmp_path, rlsf.SOURCES, 60)
+    assert "Every seed of the token arm above every seed of the Boolean one: game24-generator;" in text
+    # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
+    assert "| 2.0 [1.0, 3.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
+    assert "At most half of the rollouts in every seed: game24-generator." in text
