@@ -1,11 +1,13 @@
 """Metrics: they aggregate over answers what verifiers measured about one."""
 
-from lit_symbolic.metrics.answers import ErrorTokenFraction, MeanLength, MeanMeasure, NoEvidenceCount, SuccessRate
+from lit_symbolic.metrics.answers import EndRate, ErrorTokenFraction, MeanLength, MeanMeasure, NoEvidenceCount, SuccessRate
 from lit_symbolic.metrics.evaluation import AnswerMetrics
+from lit_symbolic.metrics.named import named_metric
 from lit_symbolic.metrics.pass_at_k import PassAtK, bootstrap_interval, pass_at_k
 
 __all__ = [
     "AnswerMetrics",
+    "EndRate",
     "ErrorTokenFraction",
     "MeanLength",
     "MeanMeasure",
@@ -13,5 +15,6 @@ __all__ = [
     "PassAtK",
     "SuccessRate",
     "bootstrap_interval",
+    "named_metric",
     "pass_at_k",
 ]

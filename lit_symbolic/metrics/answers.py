@@ -62,6 +62,21 @@ class SuccessRate(Ratio):
         self.add(correct, torch.ones_like(correct) if evidence is None else evidence)
 
 
+class EndRate(Ratio):
+    """Share of the answers that ended by themselves and were not cut off; needs no evidence.
+
+    Example:
+        >>> rate = EndRate()
+        >>> rate.update(torch.tensor([True, True, True, False]))
+        >>> rate.compute().item()
+        0.75
+    """
+
+    def update(self, ended: Tensor) -> None:
+        """Add a batch; ``ended``: bool, shape (answers,)."""
+        self.add(ended, torch.ones_like(ended))
+
+
 class MeanLength(Ratio):
     """Mean number of tokens of an answer, the end-of-sequence token included; needs no evidence.
 

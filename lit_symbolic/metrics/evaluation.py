@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lit_symbolic.metrics.answers import ErrorTokenFraction, MeanLength, MeanMeasure, NoEvidenceCount, SuccessRate
+from lit_symbolic.metrics.answers import EndRate, ErrorTokenFraction, MeanLength, NoEvidenceCount, SuccessRate
+from lit_symbolic.metrics.named import named_metric
 from lit_symbolic.metrics.pass_at_k import PassAtK
 
 if TYPE_CHECKING:
+    from lit_symbolic.certificate import Certificate
     from lit_symbolic.rollouts.batch import Rollouts
 
 
 class AnswerMetrics(nn.Module):
     """What is reported about scored rollouts.
 
-    ``success_rate``, ``mean_length``, ``error_token_fraction``, ``no_evidence_count``, ``pass@k`` with ``pass@k_low`` and
-    ``pass@k_high``, and the mean of each of the verifier's measures that was asked for and seen.
+    ``success_rate``, ``mean_length``, ``end_rate``, ``error_token_fraction``, ``no_evidence_count``, ``pass@k`` with ``pass@k_low``
+    and ``pass@k_high``, and each of the tasks' own metrics that their verifiers gave something for. With several tasks also
+    ``success_rate/<task>``, and a metric that several of them name as ``<metric>/<task>``: over all of them together it would
+    mix what cannot be compared.
 
     Args:
         pass_at: Values of k; those above ``samples`` are left out.
         samples: Answers per problem.
-        measures: Keys of ``Certificate.measures`` to average.
+        metrics: The metrics that each task names (see :mod:`lit_symbolic.metrics.named`), by ``Problem.task``.
         resamples: Bootstrap draws for the intervals.
 
     Example:
@@ -34,27 +39,36 @@ class AnswerMetrics(nn.Module):
         >>> ones, no = torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)
         >>> rollouts = Rollouts([Problem("sums", "1+1", "1+1=")] * 2, 2, ones.long(), ones.bool(), ones.long(), ones.bool(), ones,
         ...     ended=ones[:, 0].bool(), texts=["2", "3"], spans=[((0, 1), (1, 1), (1, 1))] * 2,
-        ...     certificates=[Certificate(True, 1.0), Certificate(False, 0.0)], in_finding=no)
-        >>> metrics = AnswerMetrics(pass_at=(1, 2, 8), samples=2, resamples=0)
+        ...     certificates=[Certificate(True, 1.0), Certificate(False, 0.0, measures={"off_by": 1.0})], in_finding=no)
+        >>> metrics = AnswerMetrics(pass_at=(1, 2, 8), samples=2, metrics={"sums": ["off_by"]}, resamples=0)
         >>> metrics.update(rollouts)
         >>> {name: value.item() for name, value in metrics.compute().items() if value}
-        {'success_rate': 0.5, 'mean_length': 3.0, 'pass@1': 0.5, 'pass@2': 1.0}
+        {'success_rate': 0.5, 'mean_length': 3.0, 'end_rate': 1.0, 'pass@1': 0.5, 'pass@2': 1.0, 'off_by': 1.0}
     """
 
     def __init__(
         self,
         pass_at: Sequence[int] = (1,),
         samples: int = 1,
-        measures: Sequence[str] = ("step_validity",),
+        metrics: Mapping[str, Sequence[str]] | None = None,
         resamples: int = 1_000,
     ) -> None:
         super().__init__()
         self.success_rate = SuccessRate()
         self.mean_length = MeanLength()
+        self.end_rate = EndRate()
         self.error_token_fraction = ErrorTokenFraction()
         self.no_evidence_count = NoEvidenceCount()
         self.pass_at = nn.ModuleList(PassAtK(k, resamples=resamples) for k in pass_at if k <= samples)
-        self.measures = nn.ModuleList(MeanMeasure(measure) for measure in measures)
+        metrics = metrics or {}
+        named = [(task, name) for task, names in metrics.items() for name in dict.fromkeys(names)]
+        times = Counter(name for _, name in named)
+        self.own = [(task, name if times[name] == 1 else f"{name}/{task}") for task, name in named]
+        """Task and reported name of each of :attr:`own_metrics`."""
+        self.own_metrics = nn.ModuleList(named_metric(name) for _, name in named)
+        self.tasks = list(metrics) if len(metrics) > 1 else []
+        """Tasks whose success is reported apart, by :attr:`task_success`."""
+        self.task_success = nn.ModuleList(SuccessRate() for _ in self.tasks)
 
     def update(self, rollouts: Rollouts) -> None:
         """Add rollouts that the primary reward callback has scored.
@@ -71,35 +85,34 @@ class AnswerMetrics(nn.Module):
         prompt_index = torch.arange(len(rollouts), device=correct.device) // rollouts.samples
         self.success_rate.update(correct, evidence)
         self.mean_length.update(rollouts.mask)
+        self.end_rate.update(rollouts.ended)
         self.error_token_fraction.update(rollouts.in_finding, rollouts.mask, evidence)
         self.no_evidence_count.update(evidence)
-        for metric in self._pass_at:
+        for metric in cast(Iterable[PassAtK], self.pass_at):
             metric.update(correct, prompt_index, evidence)
-        for mean in self._measures:
-            mean.update(rollouts.certificates)
+        certificates: dict[str, list[Certificate]] = defaultdict(list)
+        for problem, certificate in zip(rollouts.problems, rollouts.certificates, strict=True):
+            certificates[problem.task].append(certificate)
+        for (task, _), own in zip(self.own, self.own_metrics, strict=True):
+            own.update(certificates[task])  # type: ignore[operator]
+        for task, rate in zip(self.tasks, cast(Iterable[SuccessRate], self.task_success), strict=True):
+            of_task = torch.tensor([problem.task == task for problem in rollouts.problems], device=correct.device)
+            rate.update(correct, evidence & of_task)
 
     def compute(self) -> dict[str, Tensor]:
-        """The figures, over all processes; a measure that no verifier gave is left out, other unknowns are NaN."""
-        found = {name: getattr(self, name).compute() for name in ("success_rate", "mean_length", "error_token_fraction")}
+        """The figures, over all processes; what only verifiers give is left out where none gave it, other unknowns are NaN."""
+        names = ("success_rate", "mean_length", "end_rate", "error_token_fraction")
+        found = {name: getattr(self, name).compute() for name in names}
         found["no_evidence_count"] = self.no_evidence_count.compute().float()
-        for metric in self._pass_at:
+        for metric in cast(Iterable[PassAtK], self.pass_at):
             found |= metric.compute()
-        for mean in self._measures:
-            value = mean.compute()
-            if not value.isnan():
-                found[mean.measure] = value
-        return found
+        own = dict(zip([name for _, name in self.own], cast(Iterable[Metric], self.own_metrics), strict=True))
+        own |= {f"success_rate/{task}": cast(Metric, rate) for task, rate in zip(self.tasks, self.task_success, strict=True)}
+        computed = {name: metric.compute() for name, metric in own.items()}
+        return found | {name: value for name, value in computed.items() if not value.isnan()}
 
     def reset(self) -> None:
         """Forget everything."""
         for metric in self.modules():
             if isinstance(metric, Metric):
                 metric.reset()
-
-    @property
-    def _pass_at(self) -> Iterable[PassAtK]:
-        return cast(Iterable[PassAtK], self.pass_at)
-
-    @property
-    def _measures(self) -> Iterable[MeanMeasure]:
-        return cast(Iterable[MeanMeasure], self.measures)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
-from lit_symbolic.data import SymbolicDataModule
+from lit_symbolic.data import SymbolicDataModule, TaskMixture
 from lit_symbolic.metrics import AnswerMetrics
 from lit_symbolic.modules.iterations import IterationModule
 from lit_symbolic.modules.minibatches import (
@@ -110,9 +110,19 @@ class SymbolicModule(IterationModule):
         self.model: PreTrainedModel
         self.tokenizer: PreTrainedTokenizerBase
         self.validation_samples: list[SampledAnswer] = []
-        self._metrics = {stage: AnswerMetrics(evaluation.pass_at, evaluation.samples) for stage in ("val", "test", "predict")}
+        self._metrics: dict[str, AnswerMetrics] = {}
 
     # ---------------------------------------------------------------- building
+
+    def setup(self, stage: str) -> None:
+        """Make the metrics that the task names."""
+        self._metrics = {name: self.answer_metrics(self.evaluation.samples) for name in ("val", "test", "predict")}
+
+    def answer_metrics(self, samples: int) -> AnswerMetrics:
+        """What is reported about answers to the task's problems, ``samples`` to each; of several tasks each has its own."""
+        task = self.task
+        tasks = task.tasks if isinstance(task, TaskMixture) else {task.name: task}
+        return AnswerMetrics(self.evaluation.pass_at, samples, {name: part.metrics for name, part in tasks.items()})
 
     def configure_model(self) -> None:
         """Load the policy and, where given, the weights to start from."""

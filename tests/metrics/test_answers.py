@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.metrics import AnswerMetrics, ErrorTokenFraction, MeanLength, MeanMeasure, NoEvidenceCount, SuccessRate
+from lit_symbolic.metrics import AnswerMetrics, EndRate, ErrorTokenFraction, MeanLength, MeanMeasure, NoEvidenceCount, SuccessRate
+from lit_symbolic.metrics.named import BLEU_COUNTS
 from lit_symbolic.rollouts.batch import Rollouts
 
 KINDS = {
@@ -17,6 +18,8 @@ KINDS = {
     "silent": Certificate(False, 0.0, (Finding(0, 1, "syntax", ""),)),
     "timeout": Certificate.without_evidence(Status.TIMEOUT, ""),
 }
+OTHER = Certificate(False, 0.5, measures={"validity": 1.0, **dict.fromkeys(BLEU_COUNTS, 4.0), "levenshtein": 3.0})
+NAMES = {"t": ["step_validity"], "u": ["step_validity", "validity", "bleu", "levenshtein", "comp_acc"]}
 SAMPLES = 4
 answer = st.tuples(st.sampled_from(sorted(KINDS)), st.integers(1, 6), st.booleans())
 prompts = st.lists(st.lists(answer, min_size=SAMPLES, max_size=SAMPLES), min_size=1, max_size=6)
@@ -50,13 +53,14 @@ def computed(metrics):
 
 @given(prompts)
 def test_the_figures_equal_plain_sums(groups):
-    metrics = AnswerMetrics((1, 2, 99), SAMPLES, resamples=0)
+    metrics = AnswerMetrics((1, 2, 99), SAMPLES, {"t": ["step_validity"]}, resamples=0)
     metrics.update(rollouts_of(groups))
     found = computed(metrics)
     rows = [row for group in groups for row in group]
     known = [row for row in rows if row[0] != "timeout"]
     assert found["no_evidence_count"] == len(rows) - len(known)
     assert found["mean_length"] == pytest.approx(sum(length for _, length, _ in rows) / len(rows))
+    assert found["end_rate"] == pytest.approx(sum(ended for _, _, ended in rows) / len(rows))
     assert "pass@99" not in found
     if known:
         solved = sum(kind == "solved" and ended for kind, _, ended in known)
@@ -71,7 +75,7 @@ def test_the_figures_equal_plain_sums(groups):
 
 @given(prompts, prompts)
 def test_batches_give_what_all_at_once_gives(first, second):
-    together, apart = (AnswerMetrics((1, 2), SAMPLES, resamples=20) for _ in range(2))
+    together, apart = (AnswerMetrics((1, 2), SAMPLES, {"t": ["step_validity"]}, resamples=20) for _ in range(2))
     together.update(rollouts_of(first + second))
     apart.update(rollouts_of(first))
     apart.update(rollouts_of(second))
@@ -83,6 +87,41 @@ def test_batches_give_what_all_at_once_gives(first, second):
     assert computed(apart) == pytest.approx(computed(together), nan_ok=True)
 
 
+def mixed_rollouts_of(groups):
+    """Those of every second problem belong to the task u."""
+    rollouts = rollouts_of(groups)
+    for row in range(len(rollouts)):
+        if row // SAMPLES % 2:
+            rollouts.problems[row] = Problem("u", str(row), "")
+            rollouts.certificates[row] = KINDS["timeout"] if rollouts.certificates[row] is KINDS["timeout"] else OTHER
+    return rollouts
+
+
+@given(prompts)
+def test_of_several_tasks_each_has_its_success_and_its_own_metrics(groups):
+    metrics = AnswerMetrics((1,), SAMPLES, NAMES, resamples=0)
+    metrics.update(mixed_rollouts_of(groups))
+    found = computed(metrics)
+    first = [row for group in groups[::2] for row in group if row[0] != "timeout"]
+    second = [row for group in groups[1::2] for row in group if row[0] != "timeout"]
+    assert ("success_rate/t" in found, "success_rate/u" in found) == (bool(first), bool(second))
+    if first:
+        solved = sum(kind == "solved" and ended for kind, _, ended in first)
+        assert found["success_rate/t"] == pytest.approx(solved / len(first))
+    measured = [KINDS[kind].measures["step_validity"] for kind, _, _ in first if kind in ("solved", "failed")]
+    if measured:
+        assert found["step_validity/t"] == pytest.approx(sum(measured) / len(measured))
+    if second:
+        assert (found["validity"], found["levenshtein"], found["bleu"], found["success_rate/u"]) == (1.0, 3.0, 1.0, 0.0)
+    assert not {"step_validity", "step_validity/u", "comp_acc"} & found.keys(), "two tasks name it; no answer has it"
+
+
+def test_one_task_has_no_figures_by_task():
+    metrics = AnswerMetrics((1,), SAMPLES, {"t": ["step_validity"]}, resamples=0)
+    metrics.update(rollouts_of([[("solved", 2, True)] * SAMPLES]))
+    assert not [name for name in computed(metrics) if "/" in name]
+
+
 def test_unscored_rollouts_are_refused():
     rollouts = rollouts_of([[("solved", 2, True)] * SAMPLES])
     rollouts.certificates = []
@@ -91,7 +130,7 @@ def test_unscored_rollouts_are_refused():
 
 
 def test_means_of_nothing_are_nan_and_counts_are_zero():
-    for metric in (SuccessRate(), MeanLength(), ErrorTokenFraction(), MeanMeasure("step_validity")):
+    for metric in (SuccessRate(), MeanLength(), EndRate(), ErrorTokenFraction(), MeanMeasure("step_validity")):
         metric._update_count = 1
         assert metric.compute().isnan()
     assert NoEvidenceCount().count == 0
@@ -116,13 +155,14 @@ def groups_of_rank(rank):
 def run_rank(rank, port, queue):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    metrics = AnswerMetrics((1, 2), SAMPLES, resamples=50)
-    for group in groups_of_rank(rank):
-        metrics.update(rollouts_of([group]))
+    metrics = AnswerMetrics((1, 2), SAMPLES, NAMES, resamples=50)
+    groups = groups_of_rank(rank)
+    for first in range(0, len(groups), 2):
+        metrics.update(mixed_rollouts_of(groups[first : first + 2]))
     everything = computed(metrics)
     metrics.reset()
     if rank == 0:
-        metrics.update(rollouts_of(groups_of_rank(0)))
+        metrics.update(mixed_rollouts_of(groups_of_rank(0)))
     queue.put((rank, everything, computed(metrics)))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -136,10 +176,12 @@ def test_two_processes_give_what_one_gives_also_if_one_of_them_has_nothing():
     queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
     torch.multiprocessing.spawn(run_rank, (port, queue), nprocs=2)
     found = [(everything, half) for _, everything, half in sorted((queue.get() for _ in range(2)), key=lambda put: put[0])]
-    one = AnswerMetrics((1, 2), SAMPLES, resamples=50)
-    one.update(rollouts_of(groups_of_rank(0) + groups_of_rank(1)))
+    one = AnswerMetrics((1, 2), SAMPLES, NAMES, resamples=50)
+    one.update(mixed_rollouts_of(groups_of_rank(0)))
+    one.update(mixed_rollouts_of(groups_of_rank(1)))
+    assert {"success_rate/t", "success_rate/u", "step_validity/t", "validity", "bleu", "levenshtein"} <= computed(one).keys()
     assert found[0][0] == pytest.approx(computed(one))
     one.reset()
-    one.update(rollouts_of(groups_of_rank(0)))
+    one.update(mixed_rollouts_of(groups_of_rank(0)))
     assert found[0][1] == pytest.approx(computed(one))
     assert found[1] == found[0]
