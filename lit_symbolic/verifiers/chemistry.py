@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from rdkit import Chem
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.molecules.atom_mapping import element_counts, exchanged_atom, place_of_lack, surplus_atoms
+from lit_symbolic.verifiers.molecules.departure import DEPARTURE, departure
 from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
 from lit_symbolic.verifiers.molecules.measures import similarities, text_measures
 from lit_symbolic.verifiers.molecules.reading import (
@@ -43,7 +45,7 @@ COPIED_PRODUCT = "copied_product"
 MISSING_GROUP = "missing_group"
 """A group that was asked for: its place if the reference shows it, else the end."""
 GOAL = "goal"
-"""The whole answer: valid, every check passed, and another molecule than the reference."""
+"""The whole answer: valid, every check passed, and another molecule than the reference (with ``locate_departure``: in stereo alone)."""
 TOO_LONG = "too_long"
 """The whole answer: it was not read."""
 
@@ -58,6 +60,7 @@ KINDS = (
     MISSING_ATOM,
     COPIED_PRODUCT,
     MISSING_GROUP,
+    DEPARTURE,
     GOAL,
     TOO_LONG,
 )
@@ -84,9 +87,9 @@ class Checks:
 class MoleculeVerifier:
     """Certifies that an answer is a valid molecule, and the reference if the problem has one; the other tasks stand on it.
 
-    Measures: ``validity``; with a reference also ``exact``, ``levenshtein``, ``bleu`` with its counts (see
-    :mod:`~lit_symbolic.verifiers.molecules.measures`), and of a valid answer ``morgan_tanimoto``, ``maccs_tanimoto``,
-    ``rdk_tanimoto``; where there are checks, ``checks_passed``, the share of them.
+    Measures: ``validity``; with a reference also ``exact``, ``plausible`` (valid, every check passed, and not the reference),
+    ``levenshtein``, ``bleu`` with its counts (see :mod:`~lit_symbolic.verifiers.molecules.measures`), and of a valid answer
+    ``morgan_tanimoto``, ``maccs_tanimoto``, ``rdk_tanimoto``; where there are checks, ``checks_passed``, the share of them.
 
     The score of a wrong answer is 0 if it is not valid; else the share of the checks passed and, with a reference, the mean of
     that and Morgan similarity; at most 0.99.
@@ -98,6 +101,8 @@ class MoleculeVerifier:
         stereo: Stereo centres and double bonds count in "the same molecule".
         all_measures: Also MACCS and RDK similarity, which cost more than all the rest.
         max_characters: Longer answers are rejected unread.
+        locate_departure: Where an answer must match and does not, a finding says from where on it cannot become the reference any
+            more (see :mod:`~lit_symbolic.verifiers.molecules.departure`).
 
     Example:
         >>> verifier, problem = MoleculeVerifier(), Problem("smiles", "0", "")
@@ -111,6 +116,9 @@ class MoleculeVerifier:
         ['[Xx]'] unknown_atom
         ['N'] valence
         ['c', 'c', 'n', 'c', 'c'] kekulization
+        >>> problem = Problem("smiles", "0", "", reference="CC(=O)OCC")
+        >>> MoleculeVerifier(locate_departure=True).verify(problem, "CC(=O)NCC").findings[0]
+        Finding(start=6, end=7, kind='departure', message="with 'N' here the answer cannot become the reference any more")
     """
 
     notation: Notation = "auto"
@@ -118,6 +126,10 @@ class MoleculeVerifier:
     stereo: bool = True
     all_measures: bool = True
     max_characters: int = 5_000
+    locate_departure: bool = False
+
+    molecules_as_set: ClassVar[bool] = False
+    """Whether the molecules between dots are the reference's in any number."""
 
     def verify(self, problem: Problem, text: str) -> Certificate:
         """Certify an answer, see the class.
@@ -135,7 +147,7 @@ class MoleculeVerifier:
         measures = {"validity": float(answer.valid)}
         if reference is not None:
             measures |= text_measures(answer.smiles or text[slice(*answer.span)], reference.smiles)
-            measures["exact"] = 0.0
+            measures |= {"exact": 0.0, "plausible": 0.0}
         if not answer.valid:
             return Certificate(False, 0.0, answer.findings, measures, evidence=_words(answer.findings))
 
@@ -149,7 +161,13 @@ class MoleculeVerifier:
         share = checks.passed / checks.total if checks.total else 1.0
         if checks.total:
             measures["checks_passed"] = share
-        findings = tuple(sorted(checks.findings)[:MAX_FINDINGS])
+        found = list(checks.findings)
+        if reference is not None:
+            measures["plausible"] = float(not found)
+            if self.must_match and self.locate_departure:
+                place = departure(answer, str(problem.reference), self.notation, self.molecules_as_set)
+                found += [place] if place is not None else []
+        findings = tuple(sorted(found)[:MAX_FINDINGS])
         if not findings and reference is not None and self.must_match:
             findings = (Finding(*answer.span, GOAL, "a valid molecule that passes every check, but not the reference"),)
         if not findings:
@@ -158,6 +176,8 @@ class MoleculeVerifier:
         return Certificate(False, min(score, 0.99), findings, measures, evidence=_words(findings))
 
     def _same(self, answer: str, reference: str) -> bool:
+        if self.molecules_as_set:
+            return set(answer.split(".")) == set(reference.split("."))
         return answer == reference
 
     def _check(self, problem: Problem, answer: MoleculeReading, reference: MoleculeReading | None) -> Checks:
@@ -178,6 +198,7 @@ class MoleculeGenerationVerifier(MoleculeVerifier):
         stereo: See there.
         all_measures: See there.
         max_characters: See there.
+        locate_departure: See there.
 
     Example:
         >>> problem = Problem("molecule", "0", "", {"description": "It is a nitrile with a hydroxy group."})
@@ -222,6 +243,7 @@ class ForwardSynthesisVerifier(MoleculeVerifier):
         stereo: See there.
         all_measures: See there.
         max_characters: See there.
+        locate_departure: See there.
 
     Example:
         >>> problem = Problem("forward", "0", "", {"reactants": "CC(=O)Cl.NCC"})
@@ -260,6 +282,7 @@ class RetrosynthesisVerifier(MoleculeVerifier):
         stereo: See there.
         all_measures: See there.
         max_characters: See there.
+        locate_departure: See there.
 
     Example:
         >>> problem = Problem("retro", "0", "", {"product": "CC(=O)NCCBr"}, reference="NCCBr.CC(=O)O")
@@ -270,8 +293,7 @@ class RetrosynthesisVerifier(MoleculeVerifier):
         ('missing_atom', 11, 12, 'Br: the product has 1, the answer has 0')
     """
 
-    def _same(self, answer: str, reference: str) -> bool:
-        return set(answer.split(".")) == set(reference.split("."))
+    molecules_as_set: ClassVar[bool] = True
 
     def _check(self, problem: Problem, answer: MoleculeReading, reference: MoleculeReading | None) -> Checks:
         product = known_molecule(problem.facts["product"], self.notation)

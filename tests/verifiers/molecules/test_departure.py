@@ -1,0 +1,196 @@
+import random
+
+import pytest
+from rdkit import Chem, rdBase
+
+from lit_symbolic.certificate import Problem
+from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, MoleculeVerifier, RetrosynthesisVerifier
+from lit_symbolic.verifiers.molecules.departure import departure
+from lit_symbolic.verifiers.molecules.partial_match import TOKEN
+from lit_symbolic.verifiers.molecules.reading import canonical, read_molecule
+
+REFERENCES = [
+    "CC(=O)Nc1ccc(O)cc1",
+    "CC(C)(C)OC(=O)N1CCC(C(=O)NCc2ccccc2)CC1",
+    "O=[N+]([O-])c1ccc(-c2ccncc2)c(F)c1",
+    "C[C@H](NC(=O)OC(C)(C)C)C(=O)O.Nc1ccc(Cl)cc1",
+    "COc1ccc2[nH]cc(CCN(C)C)c2c1",
+    "N#Cc1ccsc1S(=O)(=O)N1CCOCC1",
+    "FC(F)(F)c1ccc(B(O)O)cc1.Brc1cnc2ccccc2c1",
+    "C1CC2CCC1C2.OC/C=C/c1ccccc1",
+    "[Na+].[O-]C(=O)C1CC1.CC#CCO",
+    "O=C1CCc2cccnc2N1C1CCCC1",
+]
+LETTERS = ["C", "N", "O", "c", "n", "F", "(", ")", "1", "2", "=", "#", ".", "[nH]", "S"]
+
+
+def tokens(smiles):
+    return [match[0] for match in TOKEN.finditer(smiles)]
+
+
+def same(first, second):
+    return set(canonical(first, False).split(".")) == set(canonical(second, False).split("."))
+
+
+def written_at_random(smiles, seed, **settings):
+    rdBase.SeedRandomNumberGenerator(seed + 1)
+    return Chem.MolToSmiles(Chem.MolFromSmiles(smiles), doRandom=True, canonical=False, **settings)
+
+
+def spoiled(parts, rng):
+    """Another list of tokens, one exchanged, left out or put in."""
+    place, what = rng.randrange(len(parts)), rng.randrange(3)
+    return [*parts[:place], *([rng.choice(LETTERS)] if what else []), *parts[place + (what != 2) :]]
+
+
+def wrong_answers(reference, number, rng):
+    """Writings of the reference, each with a valid wrong answer that begins like it."""
+    found = []
+    while len(found) < number:
+        writing = written_at_random(reference, rng.randrange(10**6))
+        text = "".join(spoiled(tokens(writing), rng))
+        answer = read_molecule(text)
+        if answer.valid and not same(answer.mol, Chem.MolFromSmiles(reference)):
+            found.append((writing, answer))
+    return found
+
+
+@pytest.mark.parametrize("settings", [{}, {"kekuleSmiles": True}, {"allHsExplicit": True}, {"allBondsExplicit": True}])
+def test_no_writing_of_the_reference_departs_from_it(settings):
+    for reference in REFERENCES:
+        for seed in range(8):
+            answer = read_molecule(written_at_random(reference, seed, **settings))
+            assert departure(answer, reference, as_set=True) is None
+            assert departure(answer, reference) is None
+
+
+def test_an_answer_departs_only_behind_what_it_shares_with_a_writing_of_the_reference():
+    rng, at_once, count = random.Random(0), 0, 0
+    for reference in REFERENCES:
+        for writing, answer in wrong_answers(reference, 40, rng):
+            found = departure(answer, reference, as_set=True)
+            assert found is not None
+            shared = 0
+            for ours, theirs in zip(tokens(writing), tokens(answer.text), strict=False):
+                if ours != theirs:
+                    break
+                shared += len(ours)
+            assert found.start >= shared, (writing, answer.text)
+            count += 1
+            at_once += found.start == shared
+    assert at_once >= 0.8 * count, "a departure is found where it is made"
+
+
+def part(mol, atoms):
+    """The first atoms of a molecule and the bonds among them, as a pattern of elements, charges and kinds of bonds."""
+    pattern = Chem.RWMol(Chem.MolFromSmarts(".".join("[*]" for _ in range(atoms))))
+    for index in range(atoms):
+        atom = mol.GetAtomWithIdx(index)
+        letter = f"#{atom.GetAtomicNum()};{'a' if atom.GetIsAromatic() else 'A'};{atom.GetFormalCharge():+d}"
+        pattern.ReplaceAtom(index, Chem.AtomFromSmarts(f"[{letter}]"))
+    for bond in mol.GetBonds():
+        if max(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) < atoms:
+            pattern.AddBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), bond.GetBondType())
+    return pattern.GetMol()
+
+
+def test_a_departure_is_no_later_than_the_first_atoms_that_do_not_lie_in_the_reference():
+    rng, at_all = random.Random(1), 0
+    for reference in (reference for reference in REFERENCES if "." not in reference):
+        mol = Chem.MolFromSmiles(reference)
+        for _, answer in wrong_answers(reference, 15, rng):
+            found = departure(answer, reference)
+            assert found is not None
+            small = [answer.text[start:end].strip("[").islower() for start, end in answer.written_atoms]
+            if small != [atom.GetIsAromatic() for atom in answer.mol.GetAtoms()]:
+                continue  # whether a small letter is aromatic is decided later
+            lies = [mol.HasSubstructMatch(part(answer.mol, atoms)) for atoms in range(1, answer.mol.GetNumAtoms() + 1)]
+            if not all(lies):
+                first = lies.index(False)  # its ring numbers stand behind it
+                assert found.start < (*answer.written_atoms, (len(answer.text) + 1, 0))[first + 1][0]
+                at_all += 1
+    assert at_all > 20
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "departs"),
+    [
+        ("CCCO", "CC(C)O", ("C", 2)),  # the second atom can have no branch any more
+        ("CC(C)O", "CCCO", (")", 4)),
+        ("C1CCCC1", "C1CCCCC1", ("1", 6)),
+        ("C1CCCCC1", "CCCCCC", ("1", 1)),
+        ("CC=O", "CCO", ("=", 2)),
+        ("C=C", "CC", ("=", 1)),
+        ("c1ccccc1C", "Cc1ccncc1", ("c", 4)),  # no three of its carbons follow each other without a branch
+        ("CC[O-]", "CCO", ("[O-]", 2)),
+        ("[13CH3]C", "CC", ("[13CH3]", 0)),
+        ("CC", "CCO", ("", 2)),
+        ("CC(C)", "CC(C)O", ("", 5)),
+        ("CCO", "CCO.CN", ("", 3)),
+        ("CCO.CO", "CCO.CN", ("O", 5)),
+        ("C1=CC=CC=C1O", "Oc1ccccc1N", ("C", 9)),
+        ("OC1=CC=CC=C1N", "Oc1ccccc1", ("N", 12)),
+        ("CN(=O)=O", "CC[N+](=O)[O-]", ("N", 1)),
+        (" CCN\n", "CCO", ("N", 3)),
+        ("C1.C1CC", "C1CCC1C", (".", 2)),
+        ("c1ccccc#1", "c1ccccc1C", ("#", 7)),
+        ("C1.CCCCC1", "C1CCCCC1", (".", 2)),
+    ],
+)
+def test_a_departure_is_the_first_token_after_which_the_reference_is_lost(answer, reference, departs):
+    found = departure(read_molecule(answer), reference)
+    assert (answer[found.start : found.end], found.start) == departs
+
+
+def test_molecules_that_count_as_a_set_may_be_written_twice():
+    assert departure(read_molecule("CO.CO.CCN"), "CCN.CO", as_set=True) is None
+    assert departure(read_molecule("CO"), "CO.CO", as_set=True) is None
+    assert departure(read_molecule("CO.CO.CCN"), "CCN.CO").start == 4
+    assert departure(read_molecule("CO.CO"), "CCN.CO", as_set=True).start == 5
+
+
+def test_selfies_depart_at_a_symbol():
+    text = "[C][C][O][C][Ring1][C]"
+    found = departure(read_molecule("[C][C][N]"), "CCO")
+    assert (found.start, found.end) == (6, 9)
+    assert departure(read_molecule(text), Chem.CanonSmiles(read_molecule(text).smiles)) is None
+    found = departure(read_molecule("[C][C]"), "CCO")
+    assert (found.start, found.end) == (6, 6)
+
+
+@pytest.mark.parametrize("answer", ["C[C@@H](N)O", "[H]OCC[C@H](N)O"])
+def test_nothing_is_said_of_stereo_and_of_hydrogens_as_atoms(answer):
+    assert departure(read_molecule(answer), "C[C@H](N)O") is None
+
+
+def test_only_stereo_leaves_the_goal_over_the_whole_answer():
+    problem = Problem("t", "0", "", reference="C[C@H](N)O")
+    findings = MoleculeVerifier(locate_departure=True).verify(problem, "C[C@@H](N)O").findings
+    assert [(finding.kind, finding.start, finding.end) for finding in findings] == [("goal", 0, 11)]
+
+
+def test_symmetric_molecules_are_quick():
+    from time import process_time
+
+    reference = "FC(F)(F)C(F)(F)C(F)(F)C(F)(F)C(F)(F)C(C)(C)C(C)(C)C(C)(C)C.C12C3C4C1C5C2C3C45.CC(C)(C)C"
+    since = process_time()
+    assert departure(read_molecule(reference + "O"), reference, as_set=True).start == len(reference)
+    assert process_time() - since < 1.0
+
+
+def test_a_departure_stands_beside_the_findings_of_the_checks():
+    problem = Problem("t", "0", "", {"product": "CC(=O)NCCBr"}, "CC(=O)O.NCCBr")
+    verifier = RetrosynthesisVerifier(locate_departure=True)
+    kinds = [finding.kind for finding in verifier.verify(problem, "CC(=O)NCCBr").findings]
+    assert kinds == ["copied_product", "departure"]
+    found = verifier.verify(problem, "CC(=O)O.NCCF").findings
+    assert [(finding.kind, finding.start) for finding in found] == [("departure", 11), ("missing_atom", 11)]
+    assert verifier.verify(problem, "NCCBr.CC(O)=O").correct
+    assert RetrosynthesisVerifier(locate_departure=True, must_match=False).verify(problem, "CC(=O)Cl.NCCBr").correct
+
+
+def test_plausible_is_a_valid_answer_that_passes_every_check_and_is_not_the_reference():
+    problem = Problem("t", "0", "", {"reactants": "CC(=O)O.NCCBr"}, "CC(=O)NCCBr")
+    verifier = ForwardSynthesisVerifier(locate_departure=True)
+    plausible = {text: verifier.verify(problem, text).measures["plausible"] for text in ("O=C(C)NCCBr", "CCNCCBr", "CCF", "CC(")}
+    assert plausible == {"O=C(C)NCCBr": 0.0, "CCNCCBr": 1.0, "CCF": 0.0, "CC(": 0.0}
