@@ -40,7 +40,7 @@ def _parser(**settings: bool) -> Chem.SmilesParserParams:
 
 
 _PARAMETERS = _parser()
-_UNSANITIZED = _parser(sanitize=False, removeHs=False)
+UNSANITIZED = _parser(sanitize=False, removeHs=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class MoleculeReading:
     def atom_spans(self) -> tuple[Span, ...]:
         """Characters of each atom of :attr:`mol`; those of a hydrogen atom are the whole molecule's."""
         with rdBase.BlockLogs():
-            written = Chem.MolFromSmiles(self.smiles, _UNSANITIZED)
+            written = Chem.MolFromSmiles(self.smiles, UNSANITIZED)
         heavy = iter(
             [span for atom, span in zip(written.GetAtoms(), self.written_atoms, strict=True) if atom.GetAtomicNum() != 1]
         )
@@ -204,7 +204,7 @@ def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
 def _with_problems(found: MoleculeReading) -> MoleculeReading:
     with rdBase.BlockLogs():
         try:
-            written = Chem.MolFromSmiles(found.smiles, _UNSANITIZED)
+            written = Chem.MolFromSmiles(found.smiles, UNSANITIZED)
             findings = [] if written is None else _chemistry(written, found.written_atoms)
         except (RuntimeError, ValueError):
             written, findings = None, []

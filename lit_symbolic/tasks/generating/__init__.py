@@ -1,0 +1,1 @@
+"""What makes problems where there are no data."""
