@@ -73,7 +73,7 @@ class CertificateCache:
         self._memory: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
-        self._disk: Any = None if directory is None else _open_disk(Path(directory).expanduser(), disk_megabytes)
+        self._disk: Any = None if directory is None else text_cache(Path(directory).expanduser(), disk_megabytes)
 
     def __len__(self) -> int:
         """Certificates in memory."""
@@ -141,7 +141,13 @@ class CertificateCache:
             return None
 
 
-def _open_disk(directory: Path, megabytes: float) -> Any:
+def text_cache(directory: Path, megabytes: float) -> Any:
+    """A folder of diskcache that holds text and reads nothing else.
+
+    Raises:
+        ImportError: If ``diskcache`` is not installed.
+        ValueError: If the folder cannot be opened.
+    """
     try:
         import diskcache
     except ImportError:

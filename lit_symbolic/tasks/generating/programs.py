@@ -1,0 +1,391 @@
+"""Small C++ programs with pseudo-code for every line, drawn from a grammar; all of them end, and no number overflows.
+
+A program reads a few integers, computes, and prints. Every statement can be said in several ways. Numbers stay small by
+construction: a variable carries a bound, and what a loop gathers is not read in what it adds.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lit_symbolic.tasks.listing import Line
+
+NAMES = ("a", "b", "c", "d", "k", "m", "n", "p", "q", "s", "t", "x", "y", "z", "ans", "cnt", "res", "sum")
+ARRAYS = ("v", "w", "arr")
+WORDS = ("YES", "NO", "big", "small", "win", "lose")
+
+LARGEST_INPUT = 30
+MOST_NUMBERS = 6
+"""So many are read by a loop at most."""
+MOST_TURNS = 100
+LARGEST_VALUE = 1_000_000
+
+SAID = {
+    "+": ("{0} + {1}", "{0} plus {1}", "the sum of {0} and {1}"),
+    "-": ("{0} - {1}", "{0} minus {1}"),
+    "*": ("{0} * {1}", "{0} times {1}", "the product of {0} and {1}"),
+    "/": ("{0} / {1}", "{0} divided by {1}"),
+    "%": ("{0} % {1}", "{0} mod {1}", "the remainder of {0} divided by {1}"),
+    "max": ("the larger of {0} and {1}", "max of {0} and {1}"),
+    "min": ("the smaller of {0} and {1}", "min of {0} and {1}"),
+    "<": ("{0} < {1}", "{0} is less than {1}"),
+    ">": ("{0} > {1}", "{0} is greater than {1}"),
+    "<=": ("{0} <= {1}", "{0} is at most {1}"),
+    ">=": ("{0} >= {1}", "{0} is at least {1}"),
+    "==": ("{0} = {1}", "{0} is equal to {1}", "{0} equals {1}"),
+    "!=": ("{0} != {1}", "{0} is not equal to {1}"),
+}
+
+_WORD = re.compile(r"\"[^\"]*\"|[A-Za-z_]\w*")
+_VARIABLES = frozenset((*NAMES, "i", *ARRAYS))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A part of a program's input.
+
+    Args:
+        ranges: Smallest and largest value of each number.
+        times: Index of the earlier part whose number says how often this one comes; None is once.
+    """
+
+    ranges: tuple[tuple[int, int], ...]
+    times: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnProgram:
+    """A program of the grammar.
+
+    Args:
+        lines: From ``int main() {`` to its last brace.
+        reads: What it reads, in order.
+    """
+
+    lines: tuple[Line, ...]
+    reads: tuple[Read, ...]
+
+    @property
+    def key(self) -> str:
+        """Normal form: the code, its variables renamed in the order in which they come; constants stay."""
+        return normal_form(line.code for line in self.lines)
+
+    def input(self, rng: random.Random) -> str:
+        """An input of the form that the program reads."""
+        words: list[int] = []
+        last: list[int] = []
+        for read in self.reads:
+            for _ in range(1 if read.times is None else last[read.times]):
+                words += [rng.randint(low, high) for low, high in read.ranges]
+            last.append(words[-1])
+        return " ".join(map(str, words)) + "\n"
+
+
+def normal_form(code: Iterable[str]) -> str:
+    """Lines of code with the grammar's variables renamed in the order in which they come.
+
+    Example:
+        >>> normal_form(["int b, a;", "a = b + 7;", 'cout << "a";'])
+        'int v0, v1;\\nv1 = v0 + 7;\\ncout << "a";'
+    """
+    names: dict[str, str] = {}
+    return _WORD.sub(
+        lambda match: names.setdefault(match[0], f"v{len(names)}") if match[0] in _VARIABLES else match[0], "\n".join(code)
+    )
+
+
+def draw_program(rng: random.Random, blocks: tuple[int, int] = (1, 2)) -> DrawnProgram:
+    """Draw a program.
+
+    Args:
+        rng: Source of randomness.
+        blocks: Fewest and most statements, whole loops and branches among them, between what it reads and what it prints.
+
+    Example:
+        >>> for line in draw_program(random.Random(4), blocks=(1, 1)).lines:
+        ...     print(f"{line.indent} {line.code:20} {line.text}".rstrip())
+        0 int main() {
+        1 int m, a;            let m, a be integers
+    """
+    draft = _Draft(rng)
+    draft.begin()
+    for _ in range(rng.randint(*blocks)):
+        draft.block()
+    draft.end()
+    return DrawnProgram(tuple(draft.lines), tuple(draft.reads))
+
+
+@dataclass(frozen=True, slots=True)
+class _Expression:
+    """Code, its words, and the largest size of its value."""
+
+    code: str
+    text: str
+    bound: int
+
+
+class _Draft:
+    """A program that is being written."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.lines: list[Line] = []
+        self.reads: list[Read] = []
+        self.depth = 0
+        self.bounds: dict[str, int] = {}
+        """What can be read here, each with the largest size of its value."""
+        self.kept: set[str] = set()
+        """What is not to be changed: a loop goes by it, or it was read in one."""
+        self.changed: list[str] = []
+        """Variables in the order of their last change: what is worth printing."""
+        self.count = ""
+        """The variable that says how many numbers a loop reads; it is the first that is read."""
+        self.array = ""
+        """An array of so many numbers, once it is read."""
+        self.turning = ""
+        """What differs in each turn of the loop that is open."""
+        self.names = rng.sample(NAMES, len(NAMES))
+
+    def begin(self) -> None:
+        """The head, and one to three numbers read."""
+        self.line("int main() {")
+        self.depth = 1
+        names = [self.names.pop() for _ in range(self.rng.choice((1, 2, 2, 3)))]
+        self.declare(names)
+        self.read(names)
+        if self.rng.random() < 0.5:
+            self.count = names[0]
+            self.kept.add(self.count)
+        for name in names:
+            self.bounds[name] = MOST_NUMBERS if name == self.count else LARGEST_INPUT
+            self.reads.append(Read(((1, self.bounds[name]),)))
+
+    def end(self) -> None:
+        """What was computed is printed."""
+        if self.changed:
+            self.print(self.changed[-2:] if self.rng.random() < 0.3 else self.changed[-1:])
+        self.line("return 0;")
+        self.depth = 0
+        self.line("}")
+
+    def block(self) -> None:
+        """One statement, which may be a loop or a branch."""
+        loops = (self.reading_loop, self.reading_loop) if self.count else (self.loop,)
+        self.rng.choice((self.assignment, self.change, self.branch, self.branch, self.loop, *loops))()
+
+    # ---------------------------------------------------------------- statements
+
+    def assignment(self) -> None:
+        """A new variable for something computed."""
+        self.new(self.computed(constants=0.0))
+
+    def new(self, value: _Expression) -> str:
+        """A new variable with this value."""
+        name = self.names.pop()
+        said = ("create integer {v} with value {e}", "let {v} be {e}", "declare integer {v} = {e}")
+        self.line(f"int {name} = {value.code};", said, v=name, e=value.text)
+        self.note(name, value.bound)
+        return name
+
+    def change(self, name: str = "", turns: int = 1) -> None:
+        """A variable is changed: any that may be, or this one in each of so many turns."""
+        given = name or self.one_of([name for name in self.bounds if name not in self.kept])
+        if not given:
+            return self.assignment()
+        value, before = self.computed(besides=name), self.bounds[given]
+        kinds = [
+            (f"{given} += {value.code};", ("add {e} to {v}", "increase {v} by {e}"), before + turns * value.bound),
+            (f"{given} -= {value.code};", ("subtract {e} from {v}", "decrease {v} by {e}"), before + turns * value.bound),
+            (f"{given}++;", ("increment {v}", "increase {v} by 1"), before + turns),
+            (f"{given} = {value.code};", ("set {v} to {e}", "assign {e} to {v}"), value.bound),
+        ]
+        plain = value.code.isidentifier() or value.code.isdigit()
+        for which, words in (("max", "larger"), ("min", "smaller")) if plain else ():
+            said = (f"set {{v}} to the {words} of {{v}} and {{e}}", f"{{v}} = {which} of {{v}} and {{e}}")
+            kinds.append((f"{given} = {which}({given}, {value.code});", said, max(before, value.bound)))
+        if turns == 1:
+            factor = self.rng.randint(2, 9)
+            kinds.append(
+                (f"{given} *= {factor};", (f"multiply {{v}} by {factor}", f"set {{v}} to {{v}} * {factor}"), before * factor)
+            )
+        code, said, bound = self.rng.choice([kind for kind in kinds if kind[2] <= LARGEST_VALUE])
+        self.line(code, said, v=given, e=value.text)
+        self.note(given, max(before, bound))
+        return None
+
+    def branch(self, name: str = "", turns: int = 1) -> None:
+        """Something is done under a condition, and perhaps something else otherwise; arguments as for :meth:`change`."""
+        words = self.rng.sample(WORDS, 2) if not name and self.rng.random() < 0.4 else []
+        free = [name] if name else [name for name in self.bounds if name not in self.kept]
+        if not words and not free:
+            free = [self.new(self.number(0))]
+        condition = self.condition()
+        self.line(f"if ({condition.code}) {{", ("if {c}",), c=condition.text)
+        for part in range(1 + (self.rng.random() < 0.6)):
+            if part:
+                self.line("} else {", ("else", "otherwise"))
+            self.depth += 1
+            if words:
+                self.print([f'"{words[part]}"'])
+            else:
+                self.change(self.rng.choice(free), turns)
+            self.depth -= 1
+        self.line("}")
+
+    def loop(self) -> None:
+        """Something is gathered over the numbers up to a variable, or over its digits."""
+        limit = self.one_of([name for name, bound in self.bounds.items() if bound <= MOST_TURNS]) or self.new(self.number(9))
+        total = self.new(self.number(0))
+        if limit not in self.kept and self.rng.random() < 0.35:
+            self.digits(limit, total)
+            return
+        turns = self.bounds[limit]
+        below = self.rng.random() < 0.5
+        with self.counting(limit, below):
+            self.turning, self.bounds["i"] = "i", turns
+            self.gather(total, turns)
+
+    def digits(self, number: str, total: str) -> None:
+        """A number is divided until nothing is left of it."""
+        base = self.rng.choice((2, 3, 10, 10))
+        self.line(f"while ({number} > 0) {{", ("while {v} is greater than 0", "while {v} > 0"), v=number)
+        self.depth += 1
+        if self.rng.random() < 0.5:
+            self.line(
+                f"{total} += {number} % {base};",
+                ("add {v} mod {k} to {s}", "increase {s} by {v} % {k}"),
+                v=number,
+                k=base,
+                s=total,
+            )
+        else:
+            self.line(f"{total}++;", ("increment {s}", "increase {s} by 1"), s=total)
+        self.line(f"{number} /= {base};", ("divide {v} by {k}", "set {v} to {v} / {k}"), v=number, k=base)
+        self.depth -= 1
+        self.line("}")
+        self.note(total, MOST_TURNS)
+
+    def reading_loop(self) -> None:
+        """Something is gathered over numbers that are read one by one, or that stand in an array."""
+        if not self.array and self.rng.random() < 0.5:
+            self.array = self.rng.choice(ARRAYS)
+            said = ("create integer array {v} of size {k}", "let {v} be an array of {k} integers")
+            self.line(f"int {self.array}[{MOST_NUMBERS}];", said, v=self.array, k=MOST_NUMBERS)
+            with self.counting(self.count, below=True):
+                self.read([f"{self.array}[i]"])
+            self.reads.append(Read(((-LARGEST_INPUT // 3, LARGEST_INPUT),), times=0))
+        total = self.new(self.number(0))
+        if self.array:
+            with self.counting(self.count, below=True):
+                self.turning = f"{self.array}[i]"
+                self.bounds[self.turning] = LARGEST_INPUT
+                self.gather(total, MOST_NUMBERS)
+            return
+        with self.counting(self.count, below=True):
+            self.turning = name = self.names.pop()
+            self.declare([name])
+            self.read([name])
+            self.reads.append(Read(((-LARGEST_INPUT // 3, LARGEST_INPUT),), times=0))
+            self.bounds[name] = LARGEST_INPUT
+            self.gather(total, MOST_NUMBERS)
+
+    def gather(self, total: str, turns: int) -> None:
+        """What a loop does in each turn."""
+        (self.branch if self.rng.random() < 0.4 else self.change)(total, turns)
+
+    @contextmanager
+    def counting(self, limit: str, below: bool) -> Iterator[None]:
+        """A loop over ``i``, from 0 to below a variable, or from 1 up to it; what is declared in it is forgotten behind it."""
+        if below:
+            said = ("for i from 0 to {v} exclusive", "for i = 0 to {v} - 1")
+            self.line(f"for (int i = 0; i < {limit}; i++) {{", said, v=limit)
+        else:
+            said = ("for i from 1 to {v} inclusive", "for i = 1 to {v}")
+            self.line(f"for (int i = 1; i <= {limit}; i++) {{", said, v=limit)
+        self.depth += 1
+        outside, kept = list(self.bounds), set(self.kept)
+        self.kept |= {limit}
+        yield
+        self.bounds = {name: self.bounds[name] for name in outside}
+        self.kept, self.turning = kept, ""
+        self.depth -= 1
+        self.line("}")
+
+    # ---------------------------------------------------------------- lines
+
+    def declare(self, names: Sequence[str]) -> None:
+        """Variables without values, to be read."""
+        one = ("create integer {v}", "declare integer {v}", "let {v} be an integer")
+        more = ("create integers {v}", "declare integers {v}", "let {v} be integers")
+        self.line(f"int {', '.join(names)};", one if len(names) == 1 else more, v=", ".join(names))
+
+    def read(self, names: Sequence[str]) -> None:
+        """They are read."""
+        self.line(f"cin >> {' >> '.join(names)};", ("read {v}", "input {v}"), v=self.rng.choice((", ", " and ")).join(names))
+
+    def print(self, names: Sequence[str]) -> None:
+        """They are printed, on one line."""
+        code = ' << " " << '.join(names)
+        said = (
+            ("print {v}", "output {v}")
+            if len(names) == 1
+            else ("print {v} separated by a space", "output {v} with a space between")
+        )
+        self.line(f"cout << {code} << endl;", said, v=" and ".join(names))
+
+    def line(self, code: str, said: Sequence[str] = (), **parts: object) -> None:
+        """A line, said in one of several ways with these parts; without any it goes unsaid."""
+        # The closing brace stands where the loop does, and so does the one before an else.
+        self.lines.append(Line(code, self.rng.choice(said).format(**parts) if said else "", self.depth))
+
+    def note(self, name: str, bound: int) -> None:
+        """A variable has changed."""
+        self.bounds[name] = bound
+        self.changed = [*(other for other in self.changed if other != name), name]
+
+    # ---------------------------------------------------------------- expressions
+
+    def one_of(self, names: Sequence[str]) -> str:
+        """One of these; empty if there is none."""
+        return self.rng.choice(names) if names else ""
+
+    def number(self, number: int) -> _Expression:
+        """A constant."""
+        return _Expression(str(number), str(number), abs(number))
+
+    def operand(self, besides: str, constants: float) -> _Expression:
+        """A constant or a variable."""
+        names = [name for name in self.bounds if name != besides]
+        if not names or self.rng.random() < constants:
+            return self.number(self.rng.randint(1, 12))
+        name = self.turning if self.turning and self.rng.random() < 0.6 else self.rng.choice(names)
+        return _Expression(name, name, self.bounds[name])
+
+    def computed(self, besides: str = "", constants: float = 0.1) -> _Expression:
+        """A variable, or two operands with an operator; never one whose value could be too large."""
+        while True:
+            one, kind = self.operand(besides, constants), self.rng.choice(("", "", "+", "-", "*", "/", "%", "max", "min"))
+            if not kind:
+                return one
+            other = self.operand(besides, constants=0.6)
+            if kind in "/%":
+                other = self.number(self.rng.randint(2, 10))
+            bound = one.bound * other.bound if kind == "*" else one.bound + other.bound
+            if MOST_TURNS * bound <= LARGEST_VALUE and one.code != other.code:
+                code = f"{kind}({one.code}, {other.code})" if kind in ("max", "min") else f"{one.code} {kind} {other.code}"
+                return _Expression(code, self.rng.choice(SAID[kind]).format(one.text, other.text), bound)
+
+    def condition(self) -> _Expression:
+        """Something true or false."""
+        one = self.operand("", constants=0.0)
+        if self.rng.random() < 0.3:
+            base = self.rng.randint(2, 5)
+            said = {2: "{0} is even"}.get(base, "{0} is divisible by {1}")
+            return _Expression(f"{one.code} % {base} == 0", said.format(one.text, base), 1)
+        other = self.operand(one.code, constants=0.6)
+        kind = self.rng.choice(("<", ">", "<=", ">=", "==", "!="))
+        return _Expression(f"{one.code} {kind} {other.code}", self.rng.choice(SAID[kind]).format(one.text, other.text), 1)

@@ -1,0 +1,245 @@
+"""SPoC (https://sumith1896.github.io/spoc): programs of Codeforces with pseudo-code for their lines, read in the set's own format."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from lit_symbolic.tasks.base import Split
+from lit_symbolic.tasks.listing import Line, program
+from lit_symbolic.tasks.rows import Row, accept, delimited_rows, hub_rows, is_on_hub
+from lit_symbolic.tasks.splitting import split_of
+
+LOG = logging.getLogger("lit_symbolic.data")
+
+COLUMNS = ("text", "code", "workerid", "probid", "subid", "line", "indent")
+SPLITS: tuple[Split, ...] = get_args(Split)
+FILES: dict[Split, tuple[str, ...]] = {
+    "train": ("train/split/spoc-train-train.tsv", "train/spoc-train.tsv"),
+    "validation": ("train/split/spoc-train-eval.tsv",),
+    "test": ("train/split/spoc-train-test.tsv",),
+}
+TEST_FILES = {"test": FILES["test"], "testp": ("test/spoc-testp.tsv",), "testw": ("test/spoc-testw.tsv",)}
+TESTCASES = "testcases"
+
+NO_TESTS = "there are no test cases for its problem"
+TOO_LONG = "it has more lines or characters than the settings allow"
+INCOMPLETE = "a line of it is missing"
+HELD_OUT = "a held-out split has programs for the same problem"
+
+STANDARD = "gnu++14"
+"""What GCC 5.5, the compiler that the set names, compiles by default is gnu++98; the programs also use what came with C++11."""
+PREFIX = '#include <bits/stdc++.h>\nextern "C" char* gets(char*);\nusing namespace std;\n'
+"""``gets`` is declared since the language has dropped it; the system's library still has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedProgram:
+    """A program of the set.
+
+    Args:
+        problem: What it solves; many programs solve the same.
+        submission: Its number on Codeforces.
+        worker: Who annotated it.
+        lines: Its lines.
+        tests: Mappings with ``input``, ``output`` and ``hidden``.
+    """
+
+    problem: str
+    submission: str
+    worker: str
+    lines: tuple[Line, ...]
+    tests: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Problem, submission and worker."""
+        return f"{self.problem}-{self.submission}-{self.worker}"
+
+
+@dataclass(frozen=True)
+class Spoc:
+    """What was made of the set.
+
+    Args:
+        splits: Programs of each split.
+        total: Rows, that is lines of programs, in all.
+        corrupt: Place and fault of each row that could not be used.
+        skipped: How many programs were left out, by reason.
+    """
+
+    splits: dict[Split, list[AnnotatedProgram]]
+    total: int
+    corrupt: list[str]
+    skipped: dict[str, int]
+
+
+def read_spoc(
+    data: str | Path,
+    testcases: str | Path | None = None,
+    test_file: str = "test",
+    cut_by_hash: bool = False,
+    max_lines: int | None = None,
+    max_characters: int | None = None,
+    max_corrupt: float = 0.01,
+    seed: int = 0,
+) -> Spoc:
+    """Read the programs of all splits, see :class:`lit_symbolic.tasks.pseudocode.PseudocodeToCpp` for what is read.
+
+    A row that cannot be read is told with its place and counted; its program is then left out. Programs without test cases, too
+    long ones, and those for a problem of a held-out split are left out and counted. A file is read once in a process.
+
+    Args:
+        data: The set's folder, or the id of a data set on the hub whose rows have the columns of the set's files.
+        testcases: Folder of the test cases; None is ``testcases`` in the set's folder.
+        test_file: ``test`` is the official test part of the training set, ``testp`` and ``testw`` are the hidden tests.
+        cut_by_hash: Where there is no training file, train on the validation file, a sixth of whose problems stay validation.
+        max_lines: Lines of a program at most.
+        max_characters: Characters of its pseudo-code and its code together at most.
+        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`.
+        seed: Of the cut.
+
+    Raises:
+        ValueError: If rows are corrupt beyond ``max_corrupt``, a file is missing and nothing says what to do, or a split has no
+            programs.
+        FileNotFoundError: If there is no such folder.
+    """
+    found, skipped, corrupt, total = {}, Counter[str](), [], 0
+    folder = Path(testcases) if testcases is not None else None if is_on_hub(data) else Path(data) / TESTCASES
+    for split, rows in _sources(data, test_file, cut_by_hash).items():
+        accepted = accept(rows, _parse, f"{data} ({split})", max_corrupt)
+        total += accepted.total
+        corrupt += accepted.corrupt
+        found[split] = _programs(accepted.items, skipped)
+    if "train" not in found:
+        held_out = {p.problem for p in found["validation"] if split_of(p.problem, seed) != "train"}
+        found["train"] = [p for p in found["validation"] if p.problem not in held_out]
+        found["validation"] = [p for p in found["validation"] if p.problem in held_out]
+    splits: dict[Split, list[AnnotatedProgram]] = {}
+    taken: set[str] = set()
+    for split in reversed(SPLITS):
+        kept = []
+        for annotated in found[split]:
+            tests = annotated.tests or (_tests(folder, annotated.problem) if folder is not None else ())
+            reason = (
+                HELD_OUT
+                if annotated.problem in taken
+                else NO_TESTS
+                if not tests
+                else TOO_LONG
+                if _too_long(annotated.lines, max_lines, max_characters)
+                else ""
+            )
+            if reason:
+                skipped[reason] += 1
+            else:
+                kept.append(replace(annotated, tests=tests))
+        taken |= {annotated.problem for annotated in found[split]}
+        splits[split] = kept
+        if not kept:
+            raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(skipped)}")
+    for reason, count in skipped.items():
+        LOG.warning("%s: %d programs are left out: %s", data, count, reason)
+    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(skipped))
+
+
+def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split, Iterable[Row]]:
+    if test_file not in TEST_FILES:
+        raise ValueError(f"test_file is one of {', '.join(TEST_FILES)}, got {test_file!r}")
+    if is_on_hub(data):
+        return {split: hub_rows(str(data), split) for split in SPLITS if split != "train" or not cut_by_hash}
+    folder = Path(data)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is no folder; expected SPoC's, with train/split/*.tsv and testcases/ in it")
+    sources: dict[Split, Iterable[Row]] = {}
+    for split, names in {**FILES, "test": TEST_FILES[test_file]}.items():
+        path = next((folder / name for name in names if (folder / name).is_file()), None)
+        if path is not None:
+            sources[split] = delimited_rows(path, "\t", quoted=False, columns=COLUMNS)
+        elif split != "train" or not cut_by_hash:
+            advice = "; to train on a part of the validation file's problems instead, set cut_by_hash" if split == "train" else ""
+            raise ValueError(f"{folder}: there is no {' and no '.join(names)}{advice}")
+    return sources
+
+
+@dataclass(frozen=True, slots=True)
+class _ProgramLine:
+    """A row: a line, where it belongs, and tests if the row has them."""
+
+    program: tuple[str, str, str]
+    number: int
+    line: Line
+    tests: tuple[dict[str, Any], ...]
+
+
+def _parse(row: Row) -> _ProgramLine:
+    code = row.text("code")
+    number, indent = int(row.fields["line"]), int(row.fields["indent"])
+    if number < 0 or not 0 <= indent <= 100:
+        raise ValueError(f"expected line and indent to be small numbers, got {number} and {indent}")
+    text = row.fields.get("text") or ""
+    # What is not UTF-8 was replaced on reading, and in code that is a fault.
+    if "�" in code:
+        raise ValueError("the code is not UTF-8")
+    tests = tuple(
+        {"input": str(test["input"]), "output": str(test["output"]), "hidden": bool(test.get("hidden"))}
+        for test in row.fields.get("tests") or ()
+    )
+    return _ProgramLine(
+        (row.text("probid"), row.text("subid"), row.text("workerid")), number, Line(code, text.strip(), indent), tests
+    )
+
+
+def _programs(rows: Iterable[_ProgramLine], skipped: Counter[str]) -> list[AnnotatedProgram]:
+    """Rows put together to programs, each of which begins with line 0."""
+    programs: list[AnnotatedProgram] = []
+    for rows_of_one in _grouped(rows):
+        if [row.number for row in rows_of_one] != list(range(len(rows_of_one))):
+            skipped[INCOMPLETE] += 1
+            continue
+        programs.append(AnnotatedProgram(*rows_of_one[0].program, tuple(row.line for row in rows_of_one), rows_of_one[0].tests))
+    return programs
+
+
+def _grouped(rows: Iterable[_ProgramLine]) -> Iterator[list[_ProgramLine]]:
+    group: list[_ProgramLine] = []
+    for row in rows:
+        if group and (row.number <= group[-1].number or row.program != group[-1].program):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _too_long(lines: tuple[Line, ...], max_lines: int | None, max_characters: int | None) -> bool:
+    characters = len(program(lines, "commented"))
+    return (max_lines is not None and len(lines) > max_lines) or (max_characters is not None and characters > max_characters)
+
+
+@cache
+def _tests(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
+    """The test cases of one problem; empty if there are none.
+
+    Raises:
+        ValueError: If a file is not in the set's format.
+    """
+    tests = []
+    for visibility in ("public", "hidden"):
+        path = folder / problem / f"{problem}_testcases_{visibility}.txt"
+        if not path.is_file():
+            continue
+        *cases, rest = path.read_text(encoding="utf-8", errors="replace").split("###ENDOUTPUT###\n")
+        for case in cases:
+            given, mark, output = case.partition("###ENDINPUT###\n")
+            if not mark:
+                raise ValueError(f"{path}: a test case without ###ENDINPUT###")
+            tests.append({"input": given, "output": output, "hidden": visibility == "hidden"})
+        if rest.strip():
+            raise ValueError(f"{path}: a test case without ###ENDOUTPUT### at its end")
+    return tuple(tests)
