@@ -1,7 +1,8 @@
 """What all modules share: iterations as epochs, clear misuse, schedules, sampling in validation and predict."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks import IterationCheckpoint, VerifierReward
+from lit_symbolic.certificate import Problem
 from lit_symbolic.checkpoint_io import AtomicCheckpointIO
 from lit_symbolic.cli import TRAINER_DEFAULTS
 from lit_symbolic.data import SymbolicDataModule
@@ -19,8 +21,9 @@ from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rollouts.batch import SampledAnswer
 from lit_symbolic.rollouts.native import NativeEngine
+from lit_symbolic.tasks import Split
 from tiny import same, weights
-from toys import Arbitrary, Say
+from toys import Arbitrary, CountsWords, Say
 
 Fit = Callable[..., Trainer]
 QUIET: dict[str, Any] = {
@@ -138,7 +141,9 @@ def test_an_iteration_is_collected_once_however_often_lightning_asks(tiny_policy
         assert not same(notes.batches[0], notes.batches[1]), "each iteration draws its own"
 
 
-def test_ranks_and_seeds_draw_differently(tiny_policy: TinyLlama, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_seed_draws_other_answers_and_the_same_seed_the_same(
+    tiny_policy: TinyLlama, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = []
     for seed in ("0", "1", "0"):
         monkeypatch.setenv("PL_GLOBAL_SEED", seed)
@@ -183,6 +188,31 @@ def test_validation_asks_the_same_of_the_same_weights(tiny_policy: TinyLlama) ->
         texts.append([answer.text for answer in module.validation_samples])
     assert texts[0] == texts[1]
     assert len(texts[0]) == len(texts[2]) == 4 * 2
+
+
+def test_every_evaluation_reports_length_ends_and_the_tasks_own_metrics(tiny_policy: TinyLlama) -> None:
+    class Measured(Say):
+        metrics = ("words", "exact_match")
+
+    class Other(Measured):
+        name = "other"
+
+        def problems(self, split: Split) -> Sequence[Problem]:
+            return [replace(problem, task="other") for problem in super().problems(split)]
+
+    always = {"success_rate", "mean_length", "end_rate", "pass@1"}
+    for module in modules(tiny_policy):
+        for tasks, own in (
+            (Measured(judge=CountsWords()), {"words"}),
+            ([Measured(judge=CountsWords()), Other(judge=CountsWords())], {"words/say", "success_rate/other"}),
+            (Say(judge=CountsWords()), set()),
+        ):
+            trainer = Trainer(callbacks=[VerifierReward(workers=1)], **QUIET)
+            trainer.test(module, datamodule=SymbolicDataModule(tasks), verbose=False)
+            logged = {name.removeprefix("test/") for name in trainer.callback_metrics}
+            assert always | own <= logged
+            assert not {"exact_match", "step_validity"} & logged
+            assert own or "words" not in logged
 
 
 def test_predict_returns_answers_with_a_reward_for_every_token(tiny_policy: TinyLlama) -> None:

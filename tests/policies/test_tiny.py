@@ -1,4 +1,5 @@
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
+from lit_symbolic.policies.tiny import learned_tokenizer, task_tokenizer, tiny_llama, tiny_tokenizer
+from lit_symbolic.rollouts.alignment import align
 from lit_symbolic.tasks.game24 import Game24
+from lit_symbolic.vocabulary import LearnedVocabulary
+from tiny import processes
 
 TASK = Game24(classic_share=0.5, generator_targets="random", fraction_share=0.5)
 TOKENIZER = tiny_tokenizer(TASK.vocabulary())
@@ -119,3 +123,60 @@ def test_the_weights_do_not_depend_on_the_default_device_or_type() -> None:
 def test_a_width_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 2"):
         tiny_llama(TOKENIZER, hidden_size=18, heads=4)
+
+
+# ---------------------------------------------------------------- learned from texts
+
+PIECES = r"\[[^\]]*\]|Cl|Br| ?[a-z]+|\d|[\s\S]"
+TEXTS = ["CC(=O)Nc1ccc(Cl)cc1 with an amide group", "O=C(O)c1ccccc1[C@@H](N)Br the acid", "Cl[Si](C)C the chloride"] * 3
+LEARNED = learned_tokenizer(LearnedVocabulary(TEXTS, PIECES, 320))
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from([*TEXTS, "[C@@H]", "\n", "é", "𝄞", "\0"]), max_size=4).map("".join))
+@settings(deadline=None)
+def test_every_text_comes_back_from_the_ids_of_a_learned_tokenizer(text: str) -> None:
+    ids = ids_of(text, LEARNED)
+    assert LEARNED.unk_token_id not in ids or "<unk>" in text
+    if not any(token in text for token in ("<pad>", "<s>", "</s>", "<unk>")):
+        assert LEARNED.decode(ids) == align(LEARNED, ids).text == text
+
+
+@given(st.lists(st.sampled_from([*TEXTS, "[C@@H]", "ClBr", " amide", "42", "é"]), max_size=4).map("".join))
+@settings(deadline=None)
+def test_no_token_crosses_the_border_of_a_piece(text: str) -> None:
+    borders = {match.start() for match in re.finditer(PIECES, text)}
+    crossed = [(start, end) for start, end in align(LEARNED, ids_of(text, LEARNED)).spans if borders & set(range(start + 1, end))]
+    assert not crossed
+
+
+def test_frequent_pieces_become_tokens() -> None:
+    assert LEARNED.tokenize("[C@@H](Cl)") == ["[C@@H]", "(", "Cl", ")"]
+    assert len(LEARNED) <= 320
+    special = [LEARNED.pad_token_id, LEARNED.bos_token_id, LEARNED.eos_token_id, LEARNED.unk_token_id]
+    assert special == [0, 1, 2, 3]
+    assert LEARNED("C")["input_ids"][0] == LEARNED.bos_token_id
+
+
+def test_the_same_texts_give_the_same_tokenizer_in_another_process() -> None:
+    with processes().Pool(1) as pool:
+        other = pool.apply(learned_tokenizer, (LearnedVocabulary(TEXTS, PIECES, 320),))
+    assert other.get_vocab() == LEARNED.get_vocab()
+
+
+def test_a_saved_learned_tokenizer_opens_as_the_same_tokenizer(tmp_path: Path) -> None:
+    LEARNED.save_pretrained(tmp_path)
+    opened = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    for text in [*TEXTS, "é\n 42  "]:
+        assert opened(text)["input_ids"] == LEARNED(text)["input_ids"]
+        assert opened.decode(ids_of(text, opened)) == text
+
+
+def test_a_vocabulary_says_which_kind_of_tokenizer_it_makes() -> None:
+    assert task_tokenizer(LearnedVocabulary(TEXTS, PIECES, 320)).get_vocab() == LEARNED.get_vocab()
+    assert task_tokenizer(["4", "+"]).get_vocab() == tiny_tokenizer(["4", "+"]).get_vocab()
+
+
+@pytest.mark.parametrize("vocabulary", [LearnedVocabulary([], PIECES, 320), LearnedVocabulary(TEXTS, PIECES, 259)])
+def test_no_texts_and_too_few_tokens_are_refused(vocabulary: LearnedVocabulary) -> None:
+    with pytest.raises(ValueError, match="a learned vocabulary needs texts and a size of at least 260"):
+        learned_tokenizer(vocabulary)

@@ -57,6 +57,14 @@ class Arbitrary:
 
 
 @dataclass(frozen=True)
+class CountsWords:
+    """Calls every answer right, and measures how many words it has."""
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        return Certificate(True, 1.0, measures={"words": float(len(text.split()))})
+
+
+@dataclass(frozen=True)
 class FailsAsTold:
     """Crashes or hangs where the problem's facts say so; judges as :class:`Arbitrary` elsewhere."""
 
