@@ -45,6 +45,7 @@ def test_two_processes_end_with_equal_weights(recipe: str, options: list[str], s
         assert process.exitcode == 0, (tmp_path / f"output{rank}.txt").read_text()[-3000:]
     first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first["steps"] == second["steps"] > 0
+    assert sorted(first["answers"]) != sorted(second["answers"]), "each rank draws problems and answers of its own"
     different = [name for name, value in first["weights"].items() if not same(value, second["weights"][name])]
     assert different == []
     saved = loaded(tmp_path / "checkpoints/last.ckpt")["state_dict"]

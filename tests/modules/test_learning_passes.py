@@ -226,7 +226,6 @@ def test_an_engine_that_tells_late_and_in_another_order_has_the_same_answers_ver
         module = ppo(tiny_policy, engine=engine)
         trainer = fit(module, NOISE, 1, [paid()])
         kept.append(module.kept)
-        assert trainer.callback_metrics["verify/seconds_hidden"] >= 0
         assert trainer.callback_metrics["verify/seconds_busy"] > 0
     assert same(*kept)
 
@@ -237,6 +236,7 @@ def test_an_engine_that_tells_late_and_in_another_order_has_the_same_answers_ver
 def test_compiled_it_learns_the_same_and_is_compiled_a_few_times_only(
     tiny_policy: TinyLlama, fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Dynamo and autograd as in a run; the code that inductor would generate is not run in the tests: it takes g++ a minute."""
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()

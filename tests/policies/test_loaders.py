@@ -95,6 +95,14 @@ def test_without_adapters_all_weights_are_trained_and_with_them_only_theirs_in_f
     model(IDS).logits.sum().backward()
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_model_attends_by_the_implementation_that_is_asked_for(attention: str, folder: Path) -> None:
+    model, _ = HuggingFacePolicy(str(folder), dtype="float32", attn_implementation=attention).load(())
+    assert model.config._attn_implementation == attention
+    plain, _ = HuggingFacePolicy(str(folder), dtype="float32").load(())
+    torch.testing.assert_close(model(IDS).logits, plain(IDS).logits)
+
+
 def test_fresh_adapters_leave_the_models_logits_as_they_are(folder: Path) -> None:
     plain, tokenizer = HuggingFacePolicy(str(folder), dtype="float32").load(())
     model, _ = HuggingFacePolicy(str(folder), lora=Lora(), dtype="float32").load(())

@@ -1,6 +1,7 @@
 """Engines in a config: by short name with every flag, and an iteration of PPO through each that runs here."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from inspect import signature
 from typing import Any
 
@@ -17,12 +18,24 @@ from lit_symbolic.policies import TinyLlama
 from lit_symbolic.rollouts.continuous_batching import ContinuousBatchingEngine
 from lit_symbolic.rollouts.engine import RolloutEngine
 from lit_symbolic.rollouts.hf import HuggingFaceEngine
+from lit_symbolic.rollouts.native import NativeEngine
 from lit_symbolic.rollouts.vllm import VLLMEngine
 from tiny import CONFIGS, weights
 from toys import Arbitrary, Say
 
 # Every flag of an engine with a value that is not its default.
 FLAGS: dict[type[RolloutEngine], dict[str, Any]] = {
+    NativeEngine: {
+        "max_rows": 7,
+        "max_cache_tokens": 99,
+        "max_padding": 5,
+        "compact_share": 0.5,
+        "fused": False,
+        "dtype": "bfloat16",
+        "threads": 2,
+        "cuda_graphs": "off",
+        "check_every": 3,
+    },
     HuggingFaceEngine: {"max_rows": 7},
     ContinuousBatchingEngine: {"max_rows": 7, "page_size": 64, "batch_tokens": 9, "flash": False},
     VLLMEngine: {
@@ -51,7 +64,9 @@ def test_an_engine_is_named_shortly_and_each_of_its_arguments_is_a_flag(
     assert ending.value.code == 0, output.err
     chosen = yaml.safe_load(output.out)["model"]["init_args"]["engine"]
     assert chosen == {"class_path": f"{engine.__module__}.{engine.__name__}", "init_args": flags}
-    assert vars(engine(**flags)).items() >= flags.items()
+    made = vars(engine(**flags))
+    limits = {f"max_{name}": value for name, value in asdict(made["limits"]).items()} if "limits" in made else {}
+    assert {**made, **limits}.items() >= flags.items()
 
 
 @pytest.mark.parametrize("engine", [HuggingFaceEngine(), ContinuousBatchingEngine()], ids=lambda engine: type(engine).__name__)
