@@ -1,5 +1,6 @@
 import doctest
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +15,31 @@ def run(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
+def assert_faults_are_hit(out: str) -> None:
+    """At least 90 % of the faults, by findings over at most 30 % of the answer."""
+    total = next(line for line in out.splitlines() if line.startswith("| **all but those in parentheses**"))
+    _, _, count, overlapped, covered, _ = (cell.strip() for cell in total.split("|"))
+    assert int(count) > 0
+    assert float(overlapped.rstrip("%")) >= 90
+    assert float(covered.rstrip("%")) <= 30
+
+
 def test_a_quick_run_prints_the_tables_of_a_tool_and_its_faults_are_found():
     out = run("--quick", "--tools", "game24")
     assert "## Game of 24" in out
     gold = next(line for line in out.splitlines() if line.startswith("| 4nums") or "generator" in line)
     answers, correct = (int(cell) for cell in gold.split("|")[2:4])
     assert answers == correct > 0
-    total = next(line for line in out.splitlines() if line.startswith("| **all but those in parentheses**"))
-    _, _, count, overlapped, covered, _ = (cell.strip() for cell in total.split("|"))
-    assert int(count) > 0
-    assert float(overlapped.rstrip("%")) >= 90
-    assert float(covered.rstrip("%")) <= 30
+    assert_faults_are_hit(out)
+
+
+# Those of C++ and chemistry have tests beside the verifiers' own.
+@pytest.mark.parametrize(("tool", "needed"), [("logic", "proofwriter"), ("fol", "folio"), ("python", "gsmhard")])
+def test_faults_are_found_by_the_other_tools_too(tool: str, needed: str) -> None:
+    data = Path(os.environ.get("LIT_SYMBOLIC_DATA", BENCHMARKS.parents[1] / "shared/data"))
+    if not (data / needed).exists():
+        pytest.skip(f"needs the public data: {needed} in {data}")
+    assert_faults_are_hit(run("--quick", "--tools", tool, "--tables", "faults"))
 
 
 def test_the_committed_table_is_the_one_that_its_cells_give(monkeypatch):
