@@ -136,7 +136,8 @@ def main(args: list[str] | None = None) -> SymbolicCLI:
     Args:
         args: Arguments in place of ``sys.argv[1:]``.
     """
-    os.environ.setdefault("WANDB_MODE", "offline")
+    if not os.environ.get("WANDB_SWEEP_ID"):  # the agent of a sweep reads its cells' figures as they come
+        os.environ.setdefault("WANDB_MODE", "offline")
     for message in NOT_NEWS:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,19 @@ def test_a_value_of_a_sweep_arrives_from_the_command_line(sweep: Path, key: str,
     parsed = dict(flat(parse(*fixed, f"--{key}={value}")))
     assert parsed[key] == value
     assert parsed["trainer.logger.class_path"].endswith("WandbLogger")
+
+
+@pytest.mark.parametrize(("sweep", "mode", "expected"), [("", None, "offline"), ("s1", None, None), ("s1", "offline", "offline")])
+def test_a_run_is_offline_by_default_but_under_the_agent_of_a_sweep(
+    sweep: str, mode: str | None, expected: str | None, parse: Parse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_SWEEP_ID", sweep)
+    if mode is None:
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+    else:
+        monkeypatch.setenv("WANDB_MODE", mode)
+    parse(f"--config={CONFIGS / 'game24' / 'ppo_token.yaml'}")
+    assert os.environ.get("WANDB_MODE") == expected
 
 
 def test_a_sweep_turns_scheme_kl_and_learning_rate_and_reads_a_metric_that_is_logged(ppo_run: SymbolicCLI) -> None:
