@@ -151,12 +151,15 @@ class ExpectedOutputs:
             return None
         try:
             if self._disk is None:
-                self._disk = text_cache((self.cache_dir or default_cache_dir()) / "expected", MEGABYTES)
+                self._disk = self._open()
             return getattr(self._disk, action)(*arguments)
         except (diskcache.Timeout, sqlite3.Error, OSError, ValueError) as error:
             self._disk_failed = True
             warnings.warn(f"outputs of drawn programs are not kept on disk: {error!r}", stacklevel=2)
             return None
+
+    def _open(self) -> Any:
+        return text_cache((self.cache_dir or default_cache_dir()) / "expected", MEGABYTES)
 
 
 def _as_one(codes: Sequence[str]) -> str:

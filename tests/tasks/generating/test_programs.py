@@ -1,0 +1,210 @@
+"""Drawn programs: they end, do not overflow, and write what g++ says they do."""
+
+import pickle
+import random
+import re
+import shutil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lit_symbolic.tasks.generating.bench import TestBench
+from lit_symbolic.tasks.generating.expected import ExpectedOutputs
+from lit_symbolic.tasks.generating.programs import NAMES, draw_program, normal_form
+from lit_symbolic.tasks.listing import program
+from lit_symbolic.verifiers.compiling.prelude import CompilerUnavailable
+from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
+from programs_in_python import outputs
+
+
+def sandboxed():
+    try:
+        return Sandbox().run(["true"]).returncode == 0
+    except SandboxUnavailable:
+        return False
+
+
+runs_programs = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
+    pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces"),
+]
+HEADERS = ("algorithm", "iostream", "sstream")
+seeds = st.integers(0, 2**32)
+
+
+def drawn(count, blocks=(1, 2), seed=0):
+    rng = random.Random(seed)
+    return [draw_program(rng, blocks) for _ in range(count)]
+
+
+def code_of(found):
+    return program(found.lines)
+
+
+# ---------------------------------------------------------------- the grammar
+
+
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.integers(1, 8))
+def test_a_drawn_program_ends_without_overflow_reads_all_its_input_and_prints(seed, blocks):
+    rng = random.Random(seed)
+    found = draw_program(rng, (blocks, blocks))
+    for _ in range(3):
+        assert outputs(code_of(found), found.input(rng)), "it prints something"
+
+
+def test_the_extremes_of_every_input_overflow_nothing():
+    class Extreme(random.Random):
+        def randint(self, low, high):
+            return high if self.random() < 0.5 else low
+
+    rng = Extreme(0)
+    for found in drawn(300, (4, 8)):
+        outputs(code_of(found), found.input(rng))
+
+
+def test_every_line_is_said_but_those_that_go_without_saying():
+    for found in drawn(200):
+        unsaid = {line.code for line in found.lines if not line.text}
+        assert unsaid <= {"int main() {", "return 0;", "}"}
+        assert [line.indent for line in found.lines if line.code == "int main() {"] == [0]
+
+
+def test_words_name_the_variables_and_the_constants_of_their_line():
+    for found in drawn(300, (1, 4)):
+        for line in found.lines:
+            if line.text and not line.code.startswith("cout"):
+                names = set(re.findall(r"\w+", line.code)) & {*NAMES, "v", "w", "arr"}
+                assert names <= set(re.findall(r"\w+", line.text)), line
+                constants = set(re.findall(r"\d+", line.code)) - {"0", "1", "2"}
+                assert constants <= set(re.findall(r"\d+", line.text)), line
+
+
+def test_statements_are_said_in_several_ways():
+    said = {}
+    for found in drawn(2000):
+        renamed = [normal_form([line.code]) for line in found.lines]
+        for line, code in zip(found.lines, renamed, strict=True):
+            said.setdefault(code, set()).add(re.sub(r"\b(" + "|".join(NAMES) + r")\b", "_", line.text))
+    for code in ("cout << v0 << endl;", "v0++;", "int v0;", "for (int v0 = 0; v0 < v1; v0++) {", "int v0 = 0;"):
+        assert len(said[code]) >= 2, code
+
+
+def test_the_normal_form_forgets_names_and_nothing_else():
+    found = drawn(1)[0]
+    other = normal_form(re.sub(r"\b(" + "|".join(NAMES) + r")\b", lambda m: m[0] + "1", code_of(found)).split("\n"))
+    assert normal_form(["int a, b;", "a = b + 1;"]) == normal_form(["int b, a;", "b = a + 1;"])
+    assert normal_form(["a = b + 1;"]) != normal_form(["a = b + 2;"])
+    assert normal_form(["a = b + 1;"]) != normal_form(["a = a + 1;"])
+    assert other != found.key, "names that are not the grammar's are kept"
+    assert 'cout << "a"' in normal_form(['cout << "a" << endl;'])
+
+
+def test_there_are_far_more_than_a_hundred_thousand_programs():
+    """Of n draws from N equally likely ones n * n / 2N are repeats; those that are not equally likely repeat more often."""
+    keys = [found.key for found in drawn(4000)]
+    repeats = len(keys) - len(set(keys))
+    longer = [found.key for found in drawn(1000, (2, 3))]
+    assert repeats < 1000
+    assert len(set(longer)) > 980
+
+
+# ---------------------------------------------------------------- what they write
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("outputs")
+
+
+@pytest.fixture
+def expected(folder):
+    return ExpectedOutputs(headers=HEADERS, cache_dir=folder)
+
+
+@pytest.fixture
+def forgetful(folder, monkeypatch):
+    """With a disk that cannot be used."""
+
+    class Unusable(ExpectedOutputs):
+        def _open(self):
+            raise OSError("the disk is full")
+
+    return Unusable(headers=HEADERS, cache_dir=folder)
+
+
+def asked(count, seed=0, blocks=(1, 3)):
+    rng = random.Random(seed)
+    found = [draw_program(rng, blocks) for _ in range(count)]
+    return [(code_of(one), tuple(one.input(rng) for _ in range(4))) for one in found]
+
+
+class TestOutputs:
+    pytestmark = runs_programs
+
+    def test_they_are_what_python_makes_of_the_program(self, expected):
+        programs = asked(200)
+        for (code, inputs), written in zip(programs, expected.of(programs), strict=True):
+            assert list(written) == [outputs(code, given) for given in inputs], code
+
+    def test_what_was_run_once_is_not_run_again_in_this_process_or_another(self, expected, folder, monkeypatch):
+        programs = asked(5, seed=1)
+        first = expected.of(programs)
+        again = ExpectedOutputs(headers=HEADERS, cache_dir=folder)
+        monkeypatch.setattr(Sandbox, "run", lambda *_, **__: pytest.fail("it was run again"))
+        assert again.of(programs[::-1]) == first[::-1]
+        assert expected.of(programs) == first
+
+    def test_a_disk_that_fails_costs_time_and_no_answer(self, expected, forgetful):
+        programs = asked(2, seed=2)
+        with pytest.warns(UserWarning, match="are not kept on disk"):
+            assert forgetful.of(programs) == expected.of(programs)
+
+    def test_a_program_that_does_not_compile_or_fails_is_told(self, expected):
+        for code, message in (
+            ("int main() {\n  int a\n}", "could not be compiled"),
+            ("int main() {\n  return 1;\n}", "could not be compiled and run"),
+        ):
+            with pytest.raises(RuntimeError, match=message):
+                expected.of([(code, ("1\n",))])
+
+    @pytest.mark.filterwarnings("ignore:.*are not kept on disk")
+    def test_tests_are_the_same_whatever_else_was_asked_for(self, expected, forgetful):
+        programs = asked(6, seed=3)
+        together = [TestBench(expected, 1, 2).facts("", *one) for one in programs]
+        tests = [facts["tests"] for facts in reversed(together)]
+        assert [TestBench(forgetful, 1, 2).facts("", *one)["tests"] for one in programs[:2]] == tests[::-1][:2]
+
+    def test_facts_that_wait_are_settled_together_and_only_when_looked_at(self, expected, monkeypatch):
+        asked_for = []
+        of = ExpectedOutputs.of
+        monkeypatch.setattr(
+            ExpectedOutputs, "of", lambda self, programs: (asked_for.append(len(programs)), of(self, programs))[1]
+        )
+        bench = TestBench(expected, 1, 1)
+        dropped = [bench.facts("", *one) for one in asked(3, seed=4)]
+        del dropped
+        facts = [bench.facts("", *one) for one in asked(5, seed=5)]
+        assert (facts[0]["prefix"], asked_for) == ("", [])
+        assert len(facts[2]["tests"]) == len(facts[4]["tests"]) == 2
+        assert asked_for == [5], "those that nobody holds any more are not run"
+
+    def test_facts_are_a_mapping_that_arrives_as_a_plain_dictionary(self, expected):
+        facts = TestBench(expected, 1, 1).facts("#include <iostream>\n", *asked(1)[0])
+        arrived = pickle.loads(pickle.dumps(facts))
+        assert type(arrived) is dict
+        assert arrived == facts
+        assert list(arrived) == list(facts) == ["prefix", "tests"]
+        assert [test["hidden"] for test in arrived["tests"]] == [False, True]
+
+    def test_inputs_that_make_a_difference_come_first(self, expected):
+        code = "int main() {\n  int a;\n  cin >> a;\n  cout << a / 10 << endl;\n  return 0;\n}"
+        facts = TestBench(expected, 1, 2).facts("", code, ("1\n", "2\n", "3\n", "11\n", "12\n", "25\n"))
+        assert [test["input"] for test in facts["tests"]] == ["1\n", "11\n", "25\n"]
+
+
+def test_without_a_compiler_it_is_said_what_to_install():
+    expected = ExpectedOutputs(compiler="g++-that-is-not-there")
+    with pytest.raises(CompilerUnavailable, match=r"g\+\+-that-is-not-there, which was not found. Install it \(Debian"):
+        expected.of([("int main() {\n}", ("",))])
