@@ -315,9 +315,9 @@ def test_verification_is_timed(tiny_policy: TinyLlama, fit: Fit) -> None:
     notes = Metrics()
     fit(recorded(tiny_policy), Say(judge=Arbitrary()), 1, [VerifierReward(workers=1), notes])
     hidden, waited, busy = (notes.kept[0][f"verify/seconds_{name}"] for name in ("hidden", "waited", "busy"))
-    assert hidden >= 0
-    assert waited >= 0
-    assert busy > 0
+    # One worker does one thing at a time: what it did was either hidden behind the sampling or waited for.
+    assert 0 < busy <= hidden + waited + 1e-6
+    assert hidden <= busy + 1e-6
     assert notes.kept[0]["time/verifying_seconds"] >= waited
 
 
