@@ -28,7 +28,8 @@ import lit_symbolic.rollouts.native
 import lit_symbolic.rollouts.vllm
 import lit_symbolic.tasks.game24
 import lit_symbolic.tasks.molecules
-import lit_symbolic.tasks.pseudocode  # noqa: F401 - imported classes can be named shortly in a config
+import lit_symbolic.tasks.pseudocode
+import lit_symbolic.tasks.reactions  # noqa: F401 - imported classes can be named shortly in a config
 from callbacks.checkpoint import IterationCheckpoint
 from callbacks.export import AdapterExport
 from callbacks.progress import IterationProgressBar

@@ -1,0 +1,349 @@
+"""Forward synthesis and retrosynthesis: the product of reactants, the reactants of a product. Problems, prompts and demonstrations."""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, get_args
+
+from lit_symbolic.certificate import Problem
+from lit_symbolic.tasks.base import PromptStyle, Split, Task
+from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
+from lit_symbolic.tasks.reaction_records import Direction, Reaction, ReactionData, read_reactions
+from lit_symbolic.tasks.splitting import draw_one, drawn
+from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
+from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.vocabulary import LearnedVocabulary
+
+WORKED_EXAMPLES = 3
+VOCABULARY_TEXTS = 2_000
+VOCABULARY_SIZE = 1024
+PIECES = r"(?:Reactants|Reagents|Product|Class): ?|(?<=Class: )[^\n]+|\[[^\[\]\s]*\]|Br|Cl|%[0-9]{2}|[\s\S]"
+"""No token holds more than one atom, bond, ring number or parenthesis."""
+
+
+class _Reactions(Task):
+    """What both directions share."""
+
+    direction: ClassVar[Direction]
+    metrics = (
+        "exact_match",
+        "plausible",
+        "validity",
+        "morgan_tanimoto",
+        "maccs_tanimoto",
+        "rdk_tanimoto",
+        "bleu",
+        "levenshtein",
+    )
+
+    def __init__(
+        self,
+        data: str | Path | None,
+        known_class: bool,
+        validation_problems: int,
+        test_problems: int,
+        train_problems: int,
+        seed: int,
+        max_corrupt: float,
+        prompt_style: PromptStyle,
+        strict: bool,
+        must_match: bool,
+        stereo: bool,
+        all_measures: bool,
+    ) -> None:
+        for name, number in (("validation", validation_problems), ("test", test_problems), ("train", train_problems)):
+            if number < 1:
+                raise ValueError(f"{name}_problems must be at least 1, got {number}")
+        if not 0.0 <= max_corrupt < 1.0:
+            raise ValueError(f"max_corrupt is a share below 1, got {max_corrupt}")
+        if prompt_style not in get_args(PromptStyle):
+            raise ValueError(f"prompt_style is one of {', '.join(get_args(PromptStyle))}, got {prompt_style!r}")
+        self.data = data
+        self.known_class, self.seed, self.max_corrupt = known_class, seed, max_corrupt
+        self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
+        self.prompt_style: PromptStyle = prompt_style
+        self.strict, self.must_match, self.stereo, self.all_measures = strict, must_match, stereo, all_measures
+
+    @property
+    @abstractmethod
+    def _strict_verifier(self) -> Verifier: ...
+
+    @abstractmethod
+    def _question(self, reaction: Reaction) -> str: ...
+
+    @abstractmethod
+    def _facts(self, reaction: Reaction) -> dict[str, str]: ...
+
+    @abstractmethod
+    def _answer(self, reaction: Reaction) -> str: ...
+
+    @property
+    @abstractmethod
+    def _instruction(self) -> str: ...
+
+    @property
+    def verifier(self) -> Verifier:
+        """The symbolic tool for this task's answers."""
+        return self._strict_verifier if self.strict else MoleculeInProse(self._strict_verifier)
+
+    @cached_property
+    def read(self) -> ReactionData | None:
+        """What was read of ``data``, with its corrupt and skipped rows counted; ``None`` of the generator."""
+        return None if self.data is None else read_reactions(self.data, self.direction, self.max_corrupt, self.seed)
+
+    def problems(self, split: Split) -> Sequence[Problem]:
+        """The problems of one split; of the generator the first of each."""
+        if split not in self.sizes:
+            raise ValueError(f"the splits are {', '.join(self.sizes)}; got {split!r}")
+        if split not in self._problems:
+            self._problems[split] = [self._problem(reaction) for reaction in self._reactions(split)]
+        return self._problems[split]
+
+    def sample(self, rng: random.Random) -> Problem:
+        """One training problem.
+
+        Raises:
+            ValueError: If ``data`` has no reactions to train on (Mol-Instructions' file of test rows).
+        """
+        if self.data is None:
+            return self._problem(_as_record(draw_one(draw_reaction, _key, rng, self.seed)))
+        problems = self.problems("train")
+        if not problems:
+            raise ValueError(f"{self.data} has no training reactions: its rows are all held out")
+        return rng.choice(problems)
+
+    def vocabulary(self) -> LearnedVocabulary:
+        """Learned from training prompts, as short as they get, and answers."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> LearnedVocabulary:
+        reactions = self._reactions("train")[:VOCABULARY_TEXTS]
+        texts = [self._question(reaction) + self._answer(reaction) for reaction in reactions]
+        return LearnedVocabulary(texts or ["C"], PIECES, VOCABULARY_SIZE)
+
+    @cached_property
+    def _problems(self) -> dict[Split, list[Problem]]:
+        return {}
+
+    def _reactions(self, split: Split) -> Sequence[Reaction]:
+        if self.read is not None:
+            return self.read.splits[split]
+        if split not in self._generated:
+            found = islice(drawn(draw_reaction, _key, split, self.seed), self.sizes[split])
+            self._generated[split] = [_as_record(reaction) for reaction in found]
+        return self._generated[split]
+
+    @cached_property
+    def _generated(self) -> dict[Split, list[Reaction]]:
+        return {}
+
+    def _problem(self, reaction: Reaction) -> Problem:
+        return Problem(
+            task=self.name,
+            id=reaction.id,
+            prompt=self._prompt(reaction),
+            facts=self._facts(reaction),
+            reference=self._answer(reaction),
+        )
+
+    def _prompt(self, reaction: Reaction) -> str:
+        question = self._question(reaction)
+        if self.prompt_style == "plain":
+            return question
+        examples = [each for each in self._reactions("train")[: WORKED_EXAMPLES + 1] if each.key != reaction.key][
+            :WORKED_EXAMPLES
+        ]
+        return "\n\n".join([self._instruction, *(self._question(each) + self._answer(each) for each in examples), question])
+
+    def _class_line(self, reaction: Reaction) -> str:
+        return f"Class: {reaction.kind}\n" if self.known_class and reaction.kind else ""
+
+
+class ForwardSynthesis(_Reactions):
+    """Write the product of reactants (and reagents).
+
+    Reactions are drawn from a table of templates without end (see :mod:`~lit_symbolic.tasks.generating.reaction_table`), or read
+    (see :func:`~lit_symbolic.tasks.reaction_records.read_reactions` for formats, splits and what is skipped).
+
+    Args:
+        data: A folder, a file or the id of a data set on the hub; None draws reactions.
+        known_class: The prompt names the reaction's class, where it is known.
+        validation_problems: Size of the validation split, if reactions are drawn.
+        test_problems: The same of test.
+        train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
+        seed: Of the drawn splits, and of those cut from what is read.
+        max_corrupt: Share of corrupt rows up to which the rest is used.
+        prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
+        strict: The answer is the molecule alone; otherwise it is looked for in prose and code fences.
+        must_match: Only the reference is correct; otherwise every answer that passes the checks is.
+        stereo: Stereo counts in "the same molecule".
+        all_measures: Also MACCS and RDK similarity, which cost more than the rest of a certificate.
+
+    Raises:
+        ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
+
+    Example:
+        >>> problem = ForwardSynthesis().problems("test")[0]
+        >>> print(problem.prompt + problem.reference)
+        Reactants: CC(=O)c1ccc([N+](=O)[O-])cn1
+        Reagents: [Fe]
+        Product: CC(=O)c1ccc(N)cn1
+    """
+
+    name = "forward_synthesis"
+    direction = "forward"
+
+    def __init__(
+        self,
+        data: str | Path | None = None,
+        known_class: bool = False,
+        validation_problems: int = 200,
+        test_problems: int = 300,
+        train_problems: int = 2_000,
+        seed: int = 0,
+        max_corrupt: float = 0.01,
+        prompt_style: PromptStyle = "plain",
+        strict: bool = True,
+        must_match: bool = True,
+        stereo: bool = True,
+        all_measures: bool = False,
+    ) -> None:
+        super().__init__(
+            data,
+            known_class,
+            validation_problems,
+            test_problems,
+            train_problems,
+            seed,
+            max_corrupt,
+            prompt_style,
+            strict,
+            must_match,
+            stereo,
+            all_measures,
+        )
+
+    @property
+    def _strict_verifier(self) -> ForwardSynthesisVerifier:
+        return ForwardSynthesisVerifier(
+            must_match=self.must_match, stereo=self.stereo, all_measures=self.all_measures, locate_departure=self.must_match
+        )
+
+    @property
+    def _instruction(self) -> str:
+        return (
+            "Predict the main product of the reaction from its reactants and reagents. Answer with the product alone, in the notation "
+            "of the reactants (SMILES or SELFIES), and write nothing else."
+        )
+
+    def _question(self, reaction: Reaction) -> str:
+        reagents = f"Reagents: {reaction.reagents}\n" if reaction.reagents else ""
+        return f"{self._class_line(reaction)}Reactants: {reaction.reactants}\n{reagents}Product: "
+
+    def _facts(self, reaction: Reaction) -> dict[str, str]:
+        return {"reactants": reaction.reactants, "reagents": reaction.reagents, "class": reaction.kind}
+
+    def _answer(self, reaction: Reaction) -> str:
+        return reaction.product
+
+
+class Retrosynthesis(_Reactions):
+    """Write the reactants of a product, dots between them.
+
+    Reactions are drawn or read as those of :class:`ForwardSynthesis`. Many reactants are right for a product: an answer that passes every
+    check and is not the reference counts in the measure ``plausible``, and as correct only with ``must_match: false``.
+
+    Args:
+        data: See :class:`ForwardSynthesis`, as for the others.
+        known_class: See there.
+        validation_problems: See there.
+        test_problems: See there.
+        train_problems: See there.
+        seed: See there.
+        max_corrupt: See there.
+        prompt_style: See there.
+        strict: See there.
+        must_match: See there.
+        stereo: See there.
+        all_measures: See there.
+
+    Raises:
+        ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
+
+    Example:
+        >>> problem = Retrosynthesis(known_class=True).problems("test")[0]
+        >>> print(problem.prompt + problem.reference)
+        Class: nitro reduction
+        Product: CC(=O)c1ccc(N)cn1
+        Reactants: CC(=O)c1ccc([N+](=O)[O-])cn1
+    """
+
+    name = "retrosynthesis"
+    direction = "retro"
+
+    def __init__(
+        self,
+        data: str | Path | None = None,
+        known_class: bool = False,
+        validation_problems: int = 200,
+        test_problems: int = 300,
+        train_problems: int = 2_000,
+        seed: int = 0,
+        max_corrupt: float = 0.01,
+        prompt_style: PromptStyle = "plain",
+        strict: bool = True,
+        must_match: bool = True,
+        stereo: bool = True,
+        all_measures: bool = False,
+    ) -> None:
+        super().__init__(
+            data,
+            known_class,
+            validation_problems,
+            test_problems,
+            train_problems,
+            seed,
+            max_corrupt,
+            prompt_style,
+            strict,
+            must_match,
+            stereo,
+            all_measures,
+        )
+
+    @property
+    def _strict_verifier(self) -> RetrosynthesisVerifier:
+        return RetrosynthesisVerifier(
+            must_match=self.must_match, stereo=self.stereo, all_measures=self.all_measures, locate_departure=self.must_match
+        )
+
+    @property
+    def _instruction(self) -> str:
+        return (
+            "Propose the reactants from which the product is made in one step. Answer with the reactants alone, dots between them, in the "
+            "notation of the product (SMILES or SELFIES), and write nothing else."
+        )
+
+    def _question(self, reaction: Reaction) -> str:
+        return f"{self._class_line(reaction)}Product: {reaction.product}\nReactants: "
+
+    def _facts(self, reaction: Reaction) -> dict[str, str]:
+        return {"product": reaction.product, "class": reaction.kind}
+
+    def _answer(self, reaction: Reaction) -> str:
+        return reaction.reactants
+
+
+def _key(reaction: GeneratedReaction) -> str:
+    return reaction.key
+
+
+def _as_record(reaction: GeneratedReaction) -> Reaction:
+    return Reaction(reaction.key, reaction.reactants, reaction.product, reaction.reagents, reaction.kind.name, reaction.key)
