@@ -13,7 +13,7 @@ from lit_symbolic.metrics import diagnostics
 from lit_symbolic.modules.base import SymbolicModule
 from lit_symbolic.modules.minibatches import Lengths, Minibatch, by_length, cut, cut_by_budget
 from lit_symbolic.modules.settings import KL, Advantage, Evaluation, Optimization
-from lit_symbolic.objectives import ppo
+from lit_symbolic.objectives import group_advantages, ppo
 from lit_symbolic.objectives.logprobs import token_logprobs
 from lit_symbolic.policies import Critic, CriticKind, PolicyLoader, Reference, ReferenceKind
 from lit_symbolic.policies.adapters import belongs_to
@@ -41,7 +41,8 @@ class PPOModule(SymbolicModule):
         value_coefficient: Weight of the value loss.
         entropy_coefficient: Weight of the entropy bonus.
         kl: Distance to the reference.
-        advantage: From rewards to advantages.
+        advantage: From rewards to advantages. With an estimator other than ``gae`` there is no critic, and all that is said of one
+            here (``critic``, ``critic_*``, ``value_*``) is not read.
         critic: ``head`` on the policy, second ``adapter``, or ``own`` network.
         critic_learning_rate: The critic's highest learning rate; null takes the policy's.
         critic_warmup_iterations: First iterations in which only the critic learns.
@@ -118,6 +119,10 @@ class PPOModule(SymbolicModule):
                 raise ValueError(f"model.{name} must be at least 1, got {value}")
         if not 0 < clip < 1:
             raise ValueError(f"model.clip lies between 0 and 1, got {clip}")
+        if samples < 2 and advantage.estimator in ("rloo", "grpo"):
+            raise ValueError(
+                f"model.advantage.estimator {advantage.estimator} compares the answers to a prompt: give model.samples at least 2"
+            )
         if temperature <= 0:
             raise ValueError(f"model.temperature must be positive to learn from samples, got {temperature}")
         if importance_cap is not None and importance_cap < 1:
@@ -144,12 +149,14 @@ class PPOModule(SymbolicModule):
         self.register_buffer("kl_coefficient", torch.tensor(kl.coefficient, dtype=torch.float64))
 
     def build_heads(self) -> None:
-        """Make the reference and the critic from the warm-started policy."""
+        """Make the reference, and the critic where the estimator asks one, from the warm-started policy."""
         self.reference = Reference(self.model, self.reference_kind)
-        self.critic = Critic(self.model, self.critic_kind)
+        self.critic = Critic(self.model, self.critic_kind) if self.advantage.estimator == "gae" else None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Policy and critic, each with its own learning rate."""
+        if self.critic is None:
+            return super().parameter_groups()
         critic = {id(p) for p in self.critic.parameters()}
         critic |= {id(p) for name, p in self.model.named_parameters() if belongs_to(name, CRITIC_ADAPTER)}
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -160,7 +167,7 @@ class PPOModule(SymbolicModule):
         return [policy_group, critic_group]
 
     def setup(self, stage: str) -> None:
-        """Refuse a KL in the reward of a scheme that ends an answer at its first fault."""
+        """Make the metrics, and refuse a KL in the reward of a scheme that ends an answer at its first fault."""
         super().setup(stage)
         self._metrics["train"] = self.answer_metrics(self.samples)
         if stage == "fit" and self.kl.place == "reward" and self.kl.coefficient > 0:
@@ -196,7 +203,7 @@ class PPOModule(SymbolicModule):
         for minibatch in minibatches[len(rows) - added :]:
             minibatch |= {name: torch.zeros_like(minibatch[name]) for name in ("loss_mask", "kl_mask")}
         for minibatch in minibatches:
-            minibatch["warming_up"] = iteration < self.critic_warmup_iterations
+            minibatch["warming_up"] = self.critic is not None and iteration < self.critic_warmup_iterations
             minibatch["kl_coefficient"] = self.kl_coefficient.float()
         return self.weigh(minibatches, [torch.stack([m["loss_mask"].sum(), m["kl_mask"].sum()]) for m in minibatches])
 
@@ -214,7 +221,7 @@ class PPOModule(SymbolicModule):
             "old_logprobs": rollouts.logprobs,
         }
         evaluated = self._evaluated_rows(batch, lengths, per_prompt)
-        old, values, reference = (evaluated[name] for name in ("old_logprobs", "old_values", "reference_logprobs"))
+        old, reference = evaluated["old_logprobs"], evaluated["reference_logprobs"]
         kl = ppo.kl_k1(old, reference) * mask
         rewards = rollouts.token_rewards
         self._log_collected(rollouts, kl)
@@ -227,24 +234,36 @@ class PPOModule(SymbolicModule):
                 float(self.kl_coefficient), float(mean), self.kl.target, ranks * len(rollouts), self.kl.horizon
             )
             self.kl_coefficient.fill_(coefficient)
-        settings = self.advantage
-        advantages, returns = ppo.gae(rewards, values, rollouts.loss_mask, settings.gamma, settings.lam)
-        self.note("train/explained_variance", diagnostics.explained_variance(values, returns, rollouts.loss_mask))
-        if settings.whiten:
-            advantages = ppo.whiten(advantages, rollouts.loss_mask, settings.whiten_floor)
         return {
             **batch,
             **evaluated,
             **self._correction(old, rollouts),
             "loss_mask": rollouts.loss_mask,
             "kl_mask": mask & evidence[:, None],
-            "advantages": advantages,
-            "returns": returns,
+            **self._advantages(rewards, evaluated.get("old_values"), rollouts.loss_mask),
         }
+
+    def _advantages(self, rewards: Tensor, values: Tensor | None, loss_mask: Tensor) -> dict[str, Tensor]:
+        """Advantages of each token and, with a critic, the returns that it learns."""
+        settings = self.advantage
+        if settings.estimator != "gae":
+            if settings.estimator != "reinforce++":
+                self.note("train/answers_alone", group_advantages.alone(loss_mask, self.samples))
+            return {
+                "advantages": group_advantages.group_advantages(
+                    settings.estimator, rewards, loss_mask, self.samples, settings.gamma, settings.whiten_floor
+                )
+            }
+        assert values is not None
+        advantages, returns = ppo.gae(rewards, values, loss_mask, settings.gamma, settings.lam)
+        self.note("train/explained_variance", diagnostics.explained_variance(values, returns, loss_mask))
+        if settings.whiten:
+            advantages = ppo.whiten(advantages, loss_mask, settings.whiten_floor)
+        return {"advantages": advantages, "returns": returns}
 
     @torch.no_grad()
     def _evaluated_rows(self, batch: dict[str, Tensor], lengths: Lengths, per_prompt: int) -> dict[str, Tensor]:
-        """Old log-probs, values and reference log-probs, each of shape (rows, length).
+        """Old and reference log-probs and, with a critic, values, each of shape (rows, length).
 
         Without activations to keep there is room for several times as many rows as learning has; the shortest go first.
         """
@@ -254,28 +273,31 @@ class PPOModule(SymbolicModule):
             parts = [order[first : first + size] for first in range(0, len(order), size)]
         else:
             parts = cut_by_budget(lengths, order, EVALUATION_FACTOR * self.minibatch_tokens)
-        names = "old_logprobs", "old_values", "reference_logprobs"
-        evaluated = {name: torch.zeros_like(batch["old_logprobs"]) for name in names}
+        evaluated: dict[str, Tensor] = {}
         for rows in parts:
             part = cut(batch, rows, lengths, per_prompt)
             at = torch.tensor(rows, device=self.device), slice(0, part["ids"].shape[1])
-            for name, values in zip(names, self._evaluated_part(part), strict=True):
-                evaluated[name][at] = values
+            for name, values in self._evaluated_part(part).items():
+                evaluated.setdefault(name, torch.zeros_like(batch["old_logprobs"]))[at] = values
         return evaluated
 
-    def _evaluated_part(self, part: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+    def _evaluated_part(self, part: Minibatch) -> dict[str, Tensor]:
         ids, mask, inputs = part["ids"], part["mask"], inputs_of(part)
         head, temperature = self.model.get_output_embeddings(), self.sampling.temperature
-        hidden, old = None, part["old_logprobs"]
-        if self.old_logprobs == "recompute" or self.critic.kind == "head" or not self.engine.exact:
+        hidden, evaluated = None, {"old_logprobs": part["old_logprobs"]}
+        with_head = self.critic is not None and self.critic.kind == "head"
+        if self.old_logprobs == "recompute" or with_head or not self.engine.exact:
             hidden = response_hidden(self.model, *inputs)
-            old, _ = token_logprobs(hidden, head, ids, mask, temperature, entropy="none")
-        values = self.critic(self.model, hidden, *inputs)
+            evaluated["old_logprobs"], _ = token_logprobs(hidden, head, ids, mask, temperature, entropy="none")
+        if self.critic is not None:
+            evaluated["old_values"] = self.critic(self.model, hidden, *inputs)
         with self.reference.of(self.model) as reference:
             reference_hidden = response_hidden(reference, *inputs)
             reference_head = reference.get_output_embeddings()
-            reference_logprobs, _ = token_logprobs(reference_hidden, reference_head, ids, mask, temperature, entropy="none")
-        return old, values, reference_logprobs
+            evaluated["reference_logprobs"], _ = token_logprobs(
+                reference_hidden, reference_head, ids, mask, temperature, entropy="none"
+            )
+        return evaluated
 
     def _correction(self, old: Tensor, rollouts: Rollouts) -> dict[str, Tensor]:
         """Importance weights where the answers come from another distribution than the policy's; else nothing."""
@@ -310,25 +332,26 @@ class PPOModule(SymbolicModule):
     # ---------------------------------------------------------------- learning
 
     def training_step(self, batch: Minibatch, batch_idx: int) -> Tensor:
-        """Clipped policy loss, clipped value loss, KL and entropy, each a mean over its tokens of the optimizer step."""
+        """Clipped policy loss, KL, entropy and, with a critic, clipped value loss, each a mean over its tokens of the optimizer step."""
         ids, mask, loss_mask, kl_mask = batch["ids"], batch["mask"], batch["loss_mask"], batch["kl_mask"]
         inputs, warming_up = inputs_of(batch), batch["warming_up"]
         per_loss_token, per_token = batch["weight"].unbind()
         loss_tokens = loss_mask.sum()
-        hidden = None
-        if not warming_up or self.critic.kind == "head":
+        hidden, loss = None, torch.zeros((), device=self.device)
+        if not warming_up or (self.critic is not None and self.critic.kind == "head"):
             hidden = self.learning_hidden(self.model, *inputs)
-        # While only the critic learns, its loss must not move the policy through a shared trunk.
-        read = hidden.detach() if warming_up and hidden is not None else hidden
-        values = self.critic(self.model, read, *inputs)
-        value_errors = ppo.value_loss(values, batch["old_values"], batch["returns"], self.value_clip)
-        value_total = (value_errors * loss_mask).sum()
-        loss = self.value_coefficient * per_loss_token * value_total
-        if warming_up and self.trainer.world_size > 1:
-            # Several processes wait for each other's gradients, of weights that do not learn yet too.
-            loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
-        self.learned.add("train/value_loss", value_total, loss_tokens)
+        if self.critic is not None:
+            # While only the critic learns, its loss must not move the policy through a shared trunk.
+            read = hidden.detach() if warming_up and hidden is not None else hidden
+            values = self.critic(self.model, read, *inputs)
+            value_errors = ppo.value_loss(values, batch["old_values"], batch["returns"], self.value_clip)
+            value_total = (value_errors * loss_mask).sum()
+            loss = self.value_coefficient * per_loss_token * value_total
+            self.learned.add("train/value_loss", value_total, loss_tokens)
         if warming_up:
+            if self.trainer.world_size > 1:
+                # Several processes wait for each other's gradients, of weights that do not learn yet too.
+                loss = loss + 0.0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
             return loss
         assert hidden is not None
         head, temperature = self.model.get_output_embeddings(), self.sampling.temperature

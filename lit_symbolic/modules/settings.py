@@ -107,14 +107,20 @@ class Advantage:
     """How rewards become advantages.
 
     Args:
+        estimator: ``gae`` asks a critic. The others have none, and work on the reward-to-go of each token: ``rloo`` and ``grpo``
+            compare it with that of the other answers to the prompt, ``reinforce++`` with all tokens of the iteration
+            (:mod:`lit_symbolic.objectives.group_advantages`). Settings of the critic and of its loss are then not read.
         gamma: Discount per token. Below 1 it wants rewards that stand where they were earned (``until_error`` with a negative
             ``failure_reward``): a fault is then charged to the few tokens before it, 1 / (1 - gamma) of them. It makes a late
             failure cheaper than an early one, which is right where the verifier finds every fault where it is made.
-        lam: GAE's lambda.
-        whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own.
-        whiten_floor: Smallest divisor of the whitening: keeps a critic's noise small where nearly all answers fail.
+        lam: GAE's lambda; read by ``gae`` alone.
+        whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own. Read by ``gae`` alone:
+            ``reinforce++`` always does it, ``rloo`` and ``grpo`` never.
+        whiten_floor: Smallest divisor of the whitening, and of ``grpo``: keeps a critic's noise small where nearly all answers
+            fail, and a group's small differences where all its answers are alike.
     """
 
+    estimator: Literal["gae", "rloo", "grpo", "reinforce++"] = "gae"
     gamma: float = 1.0
     lam: float = 1.0
     whiten: bool = True

@@ -22,10 +22,11 @@ def free_port() -> int:
         ("sft", ["--trainer.accumulate_grad_batches=2", "--model.minibatch_rows=6"]),
         ("ppo_token", ["--model.kl.target=0.1", "--model.kl.horizon=50", "--model.minibatch_rows=10"]),
         ("ppo_token", ["--model.critic=own"]),
+        ("grpo_token", []),
         # Minibatches by tokens: the ranks have different numbers of them.
         ("ppo_token", ["--model.minibatch_tokens=120", "--trainer.accumulate_grad_batches=2"]),
     ],
-    ids=["sft", "ppo", "ppo with a critic of its own", "ppo by tokens"],
+    ids=["sft", "ppo", "ppo with a critic of its own", "without a critic", "ppo by tokens"],
 )
 def test_two_processes_end_with_equal_weights(recipe: str, options: list[str], sft_run: SymbolicCLI, tmp_path: Path) -> None:
     start = checkpoint_of(sft_run)

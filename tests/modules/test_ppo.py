@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from bandits import BANDIT, TEMPTING, Metrics, imitating
 from callbacks import VerifierReward
 from lit_symbolic.modules import PPOModule
 from lit_symbolic.modules.minibatches import Minibatch
@@ -201,16 +202,6 @@ def test_the_kl_begins_at_zero_and_is_apart_from_the_task_reward(tiny_policy: Ti
     assert seen["loss"][0]["train/task_reward"] == seen["reward"][0]["train/task_reward"]
 
 
-class Metrics(Callback):
-    """Keeps what was logged in each iteration."""
-
-    def __init__(self) -> None:
-        self.kept: list[dict[str, float]] = []
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.kept.append({name: float(value) for name, value in trainer.callback_metrics.items()})
-
-
 def test_a_strong_kl_keeps_the_policy_near_its_reference(tiny_policy: TinyLlama, fit: Fit) -> None:
     distances = []
     for coefficient in (0.0, 30.0):
@@ -371,32 +362,14 @@ def tamed(policy: TinyLlama, start: Path, **options: Any) -> PPOModule:
     return ppo(policy, init_from=str(start), **{**settings, **options})
 
 
-def started(policy: TinyLlama, task: Say, folder: Path) -> Path:
-    """A policy that draws its answer from the task's demonstrations."""
-    import tiny
-    from callbacks import IterationCheckpoint
-    from lit_symbolic.modules import SFTModule
-
-    learning = Optimization(3e-2, schedule="linear")
-    module = SFTModule(policy, demonstrations=512, max_new_tokens=8, minibatch_rows=32, optimization=learning)
-    tiny.fit(module, task, 6, [IterationCheckpoint()], default_root_dir=folder, enable_checkpointing=True)
-    return folder / "checkpoints/last.ckpt"
-
-
-BANDIT = Say(answers=tuple("abcdefgh"), right="e")
-PATHS = [" ".join(path) for path in itertools.product("ab", repeat=4)]
-# Half of the answers fail at once, a sixteenth of the others is right.
-TEMPTING = Say(answers=("z",) * 16 + tuple(PATHS), right="a b b a")
-
-
 @pytest.fixture(scope="module")
 def bandit_start(tiny_policy: TinyLlama, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return started(tiny_policy, BANDIT, tmp_path_factory.mktemp("bandit"))
+    return imitating(tiny_policy, BANDIT, tmp_path_factory.mktemp("bandit"))
 
 
 @pytest.fixture(scope="module")
 def tempting_start(tiny_policy: TinyLlama, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return started(tiny_policy, TEMPTING, tmp_path_factory.mktemp("tempting"))
+    return imitating(tiny_policy, TEMPTING, tmp_path_factory.mktemp("tempting"))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def tiny_args(recipe: str, folder: Path, *more: str, subcommand: str = "fit", st
         subcommand,
         f"--config={CONFIGS / 'game24' / recipe}.yaml",
         f"--config={SUPPORT / 'tiny.yaml'}",
-        *SIZES[recipe[:3]],
+        *SIZES["sft" if recipe == "sft" else "ppo"],
         f"--trainer.default_root_dir={folder}",
         *([] if recipe == "sft" else [f"--model.init_from={start or 'null'}"]),
         *more,
