@@ -11,8 +11,12 @@ Bounds, measured on the same card: decoding cannot be faster than reading the we
 bandwidth; learning not faster than its FLOPs at the rate of a large bfloat16 matrix product. FLOPs are 2 per weight and token for
 each of forward, recomputed forward (gradient checkpointing) and the gradient of the inputs; frozen weights have none of their own.
 
-Needs torch, transformers, peft, lightning, bitsandbytes and jsonargparse, nothing else of the package's dependencies; TRL's row is
-there where TRL is installed (``--peer-python`` names another environment's interpreter).
+Needs torch, transformers, peft, lightning, bitsandbytes and jsonargparse, nothing else of the package's dependencies. TRL's row is
+there where TRL is installed: here, in the environment that ``--install-peers`` makes (``runs/peers/trl_qlora``, kept), or in that of
+``--peer-python``. It is not made unasked: a machine whose GPU is lent by the minute may reach no package index, and a second torch is
+gigabytes to fetch.
+
+The table is written after every row, and no row is begun that would not be done in time if it took as long as the longest so far.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -41,10 +45,13 @@ from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.modules import Evaluation, Optimization, PPOModule, SFTModule, SymbolicModule
 from lit_symbolic.policies import HuggingFacePolicy, Lora
 from lit_symbolic.rollouts.native import NativeEngine
+from peers import environments
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "gpu_7b.md"
 GIGABYTE = 1e9
+REQUIREMENTS = ["trl>=1.16", "datasets>=4", "peft", "bitsandbytes"]
+PPO, COPIED, TRL = "PPO, critic head, reference adapter", "the same, sampling from a bfloat16 copy", "TRL GRPOTrainer"
 TARGET = (
     "Target: peak memory at most 16 GB, so that a 24 GB card has room; a copy of the weights to sample from is for larger cards."
 )
@@ -232,12 +239,33 @@ def trl_row(folder: Path, shape: Shape, python: str, seconds: float) -> dict[str
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
-        return {"name": "TRL GRPOTrainer", "missing": f"not finished in {seconds:.0f} s"}
+        return {"name": TRL, "missing": f"not finished in {seconds:.0f} s"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return {"name": "TRL GRPOTrainer", "missing": reason[:200]}
+        return {"name": TRL, "missing": reason[:200]}
     return json.loads(lines[-1])
+
+
+def in_time(
+    work: Mapping[str, Callable[[], dict[str, Any]]], left: Callable[[], float], write: Callable[[list[dict[str, Any]]], None]
+) -> list[dict[str, Any]]:
+    """The rows of ``work`` that fit.
+
+    Args:
+        work: What measures each row, by name.
+        left: Seconds that are left.
+        write: Given the rows that are there, after each of them.
+    """
+    rows: list[dict[str, Any]] = []
+    longest = 0.0
+    for name, measure in work.items():
+        before = left()
+        rows.append(measure() if before > longest else {"name": name, "missing": "out of time"})
+        longest = max(longest, before - left())
+        write(rows)
+        torch.cuda.empty_cache()
+    return rows
 
 
 # ---------------------------------------------------------------- the report
@@ -299,13 +327,22 @@ def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="7b")
-    parser.add_argument("--seconds", type=float, default=530.0, help="rows that would begin later are left out and said to be")
-    parser.add_argument("--peer-python", default=sys.executable, help="interpreter of an environment with TRL")
-    parser.add_argument("--out", type=Path, default=RESULT, help="where the table goes (the tiny shape is only printed)")
+    parser.add_argument(
+        "--seconds", type=float, default=530.0, help="rows that would not be done by then are left out and said to be"
+    )
+    peer = parser.add_mutually_exclusive_group()
+    peer.add_argument("--install-peers", action="store_true", help="make TRL's environment first, which takes minutes")
+    peer.add_argument("--peer-python", type=Path, help="interpreter of an environment with TRL")
+    parser.add_argument("--out", type=Path, help="where the table goes; else the tiny shape is only printed")
     arguments = parser.parse_args()
     shape = SHAPES[arguments.shape]
     if arguments.shape == "7b" and not torch.cuda.is_available():
         parser.error("the 7B shape needs a CUDA device; --shape tiny runs anywhere")
+    find = environments.install if arguments.install_peers else environments.installed
+    peer_python = arguments.peer_python or find("trl_qlora", REQUIREMENTS)
+    if peer_python is None and importlib.util.find_spec("trl") is not None:
+        peer_python = Path(sys.executable)
+    out = arguments.out or (RESULT if arguments.shape == "7b" else None)
     began = time.perf_counter()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     small = arguments.shape == "tiny"
@@ -318,6 +355,7 @@ def main() -> None:
         "bandwidth": copy_bandwidth(device, 16 if small else 2048),
         "flops": matrix_rate(device, 256 if small else 8192),
     }
+    command = f"PYTHONPATH=. python benchmarks/gpu_7b.py {' '.join(sys.argv[1:])}".rstrip()
     folder = Path(tempfile.mkdtemp(prefix="gpu_7b_"))
     try:
         write_model(folder, shape, device)
@@ -326,36 +364,34 @@ def main() -> None:
         machine["load_seconds"] = synchronised() - since
         machine["loaded"] = torch.cuda.memory_allocated() / GIGABYTE if device.type == "cuda" else float("nan")
         del loaded
-        ppo, copied = "PPO, critic head, reference adapter", "the same, sampling from a bfloat16 copy"
         engines = {
-            ppo: NativeEngine(max_rows=shape.rollouts),
-            copied: NativeEngine(max_rows=shape.rollouts, dtype="bfloat16"),
+            PPO: NativeEngine(max_rows=shape.rollouts),
+            COPIED: NativeEngine(max_rows=shape.rollouts, dtype="bfloat16"),
         }
-        work: dict[str, Callable[[], dict[str, Any]]] = {
-            ppo: lambda: ppo_row(folder, shape, engines[ppo], ppo),
-            "SFT": lambda: sft_row(folder, shape),
-            copied: lambda: ppo_row(folder, shape, engines[copied], copied),
-        }
-        rows = []
-        for name, measure in work.items():
-            left = arguments.seconds - (time.perf_counter() - began)
-            rows.append(measure() if left > 60 or small else {"name": name, "missing": "out of time"})
+
+        def left() -> float:
+            return arguments.seconds - (time.perf_counter() - began)
+
+        def peer_row() -> dict[str, Any]:
+            if peer_python is None:
+                return {"name": TRL, "missing": "TRL is not installed here; --install-peers does it"}
+            return trl_row(folder, shape, str(peer_python), left())
+
+        def write(rows: list[dict[str, Any]]) -> None:
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-            engines.get(name, engines[ppo]).release()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
-        left = arguments.seconds - (time.perf_counter() - began)
-        if arguments.peer_python == sys.executable and importlib.util.find_spec("trl") is None:
-            rows.append({"name": "TRL GRPOTrainer", "missing": "TRL is not installed here"})
-        else:
-            rows.append(trl_row(folder, shape, arguments.peer_python, max(10.0, left)))
+            if out is not None:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.write_text(report(shape, rows, machine, command))
+
+        work: dict[str, Callable[[], dict[str, Any]]] = {
+            PPO: lambda: ppo_row(folder, shape, engines[PPO], PPO),
+            "SFT": lambda: sft_row(folder, shape),
+            COPIED: lambda: ppo_row(folder, shape, engines[COPIED], COPIED),
+            TRL: peer_row,
+        }
+        print(report(shape, in_time(work, left, write), machine, command))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    text = report(shape, rows, machine, f"PYTHONPATH=. python benchmarks/gpu_7b.py --shape {arguments.shape}")
-    print(text)
-    if not small:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text)
 
 
 if __name__ == "__main__":
