@@ -10,6 +10,7 @@ A file here is what others use; what stands under it is in a folder:
 ``game24``                                    ``calculating/``      the Game of 24
 ``sandbox``                                   ``confinement/``      where everything that a model wrote is executed
 ``pool``, ``ray_pool``                        ``pooling/``          worker processes, on one machine or on many
+``noisy``                                                           any of them, erring at a stated rate
 ``base``, ``trl_reward``                                            the interface of a verifier; verifiers for TRL's trainers
 ============================================  ====================  ==========================================================
 """
