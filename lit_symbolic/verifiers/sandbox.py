@@ -7,11 +7,16 @@ any; an environment of its own. It is executed as nobody, also where root asks. 
 or is out of time, everything in its pid namespace is killed and gone before :meth:`Sandbox.run` returns; also when the process
 that asked is killed.
 
-Covered, each by a test that shows the attack contained, and where that is safe, that it bites without its layer: fork bombs,
-daemons, double forks, ignored signals; endless loops, sleep, output; memory, disk, inodes, processes, descriptors, shared memory;
-reading or writing anything of the host but the system's programs, at compile time too; sockets of all kinds; ptrace, signals to
-others, ``/proc``, secrets of the environment; links that point out; core dumps, set-user-id programs; making namespaces and
-mounts inside.
+Covered, each by a test that shows the attack contained: fork bombs, daemons, double forks, ignored signals; endless loops, sleep,
+output; memory, disk, inodes, processes, descriptors, shared memory; reading or writing anything of the host but the system's
+programs, at compile time too; sockets of all kinds; ptrace, signals to others, ``/proc``, secrets of the environment; links that
+point out; core dumps, set-user-id programs; making namespaces and mounts inside.
+
+Each layer is shown to matter: where layers stand against an attack, tests show that it bites without them, and that each of them
+alone contains it (some of that where root runs the tests; at compile time, three ways to read bite with some compilers only). A
+daemon, the environment, an open descriptor and the terminal are shown to be within reach without a sandbox. Of the rest it is shown
+only that they are contained: what the clock, the limit of output and the end of all processes stop, bombs at compile time,
+signals to its parent, ``/dev/mem``.
 
 Not covered:
 

@@ -71,7 +71,7 @@ FILES = (
     ),
     Attack("writing to /dev/shm", WRITES.format('"/dev/shm<SHM>"'), walls(MOUNT, LANDLOCK)),
     Attack(
-        "the environment's secrets",  # it is not inherited
+        "the environment's secrets",  # it is not inherited; the trainer's has the token
         'import os\nif "<TOKEN>" in str(os.environ): print("BITES")',
     ),
     Attack(
@@ -104,17 +104,23 @@ for pid in os.listdir("/proc"):
         walls(MOUNT, LANDLOCK),
     ),
     Attack(
-        "descriptors that were left open",  # all are closed before the command is executed
+        "descriptors that were left open",  # all are closed before the command is executed; the trainer has one to inherit
         'for (int fd = 3; fd < 1024; ++fd) if (fcntl(fd, F_GETFD) >= 0) puts("BITES"); return 0;',
         cpp=True,
+    ),
+    Attack(
+        "descriptors that were left open, in Python",  # the same where nothing is executed, but the interpreter forked
+        "import os\nfor fd in range(3, 1024):\n    try:\n        os.fstat(fd)\n        print('BITES')\n    except OSError:\n        pass",
     ),
     Attack("the host's name", 'import socket\nif socket.gethostname() == "<HOST>": print("BITES")', walls(UTS)),
     Attack(
         "devices of its own making",
         'import os, stat\ntry:\n    os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))\n    print("BITES")\n'
         "except OSError as error:\n    print(error)",
-    ),  # needs a capability, and there are none
-    Attack("the terminal", OPENS.format('"/dev/tty"')),
+        walls(NOBODY, LANDLOCK),
+        root_only=True,
+    ),
+    Attack("the terminal", OPENS.format('"/dev/tty"')),  # a session of its own: see the test that has a terminal
     Attack("the machine's memory", OPENS.format('"/dev/mem"')),
 )
 
@@ -201,10 +207,12 @@ OTHERS = (
         says=b"still here",
     ),
     Attack(
-        "starving its parent of its limits",
+        "starving its parent of its limits",  # little enough that the parent lives where this bites, and tells of it
         CTYPES
-        + "import resource\nfor kind in (0, 7):\n    try:\n        resource.prlimit(1, kind, (0, 0))\n        print('BITES')\n"
+        + "import resource\nfor kind in (0, 7):\n    try:\n        resource.prlimit(1, kind, (60, 60))\n        print('BITES')\n"
         "    except OSError as error:\n        print(error)",
+        walls(NOBODY, SECCOMP),
+        root_only=True,
     ),
     Attack(
         "ptrace",
@@ -231,7 +239,9 @@ OTHERS = (
     Attack(
         "setuid",
         'if (setuid(0) && seteuid(0) && setresuid(0, 0, 0)) { perror("setuid"); return 1; } puts("BITES"); return 0;',
+        walls(NOBODY),
         cpp=True,
+        root_only=True,
     ),
     Attack(
         "a set-user-id file for later",
@@ -262,9 +272,17 @@ OTHERS = (
     Attack(
         "mounting",
         'if (mount("tmpfs", "/work", "tmpfs", 0, "")) { perror("mount"); return 1; } puts("BITES"); return 0;',
+        walls(NOBODY, SECCOMP, LANDLOCK),  # over its own folder, in a mount namespace of its own also where this bites
         cpp=True,
+        root_only=True,
     ),
-    Attack("changing the root", 'if (chroot("/work")) { perror("chroot"); return 1; } puts("BITES"); return 0;', cpp=True),
+    Attack(
+        "changing the root",
+        'if (chroot("/work")) { perror("chroot"); return 1; } puts("BITES"); return 0;',
+        walls(NOBODY, SECCOMP),
+        cpp=True,
+        root_only=True,
+    ),
     Attack("the kernel's keys", CTYPES + "if call(219 if arm else 250, 0, -3, 1) > 0: print('BITES')", walls(SECCOMP)),
     Attack("io_uring", CTYPES + "if call(425, 4, bytes(120)) >= 0: print('BITES')", walls(SECCOMP, RLIMITS)),
     Attack(

@@ -36,6 +36,12 @@ class Targets:
         for folder in (self.open_folder, self.readable):
             folder.mkdir()
             folder.chmod(0o777)
+        server.close_servers()  # those that are started from here on could inherit from this process
+        os.environ["TOKEN"] = self.token
+        stack.callback(os.environ.pop, "TOKEN")
+        left_open = os.open(os.devnull, os.O_RDONLY)
+        os.set_inheritable(left_open, True)
+        stack.callback(os.close, left_open)
         environment = {"TOKEN": self.token}
         word = f"victim{self.token}"
         self.victim = subprocess.Popen(["sh", "-c", "while :; do sleep 1; done", word], env=environment)

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pty
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -35,6 +37,49 @@ def test_an_attack_is_contained_and_nothing_of_it_is_left(attack: Attack, means:
     assert attack.says in execution.stdout, execution
     assert time.monotonic() - began < attack.limits.wall_seconds + 15.0
     assert_nothing_left(targets)
+
+
+@pytest.mark.parametrize("name", ["the environment's secrets", "descriptors that were left open, in Python"])
+def test_what_could_be_inherited_is_inherited_only_outside(name: str, targets: Targets) -> None:
+    attack = next(attack for attack in PYTHON_ATTACKS if attack.name == name)
+    targets.reset()
+    bare = subprocess.run(
+        [sys.executable, "-c", targets.fill_in(attack.source)], close_fds=False, capture_output=True, check=True
+    )
+    assert BITES in bare.stdout
+    assert BITES not in targets.attack(attack, available(Sandbox())).stdout
+
+
+WITH_A_TERMINAL = """
+import json, os, sys
+sys.path[:0] = {paths}
+from lit_symbolic.verifiers.sandbox import Layer, Sandbox
+from sandboxes import python
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # the first that a session opens is its terminal
+attack = {attack!r}
+exec(attack)
+for sandbox in (Sandbox(), Sandbox(without=frozenset({{Layer.MOUNT_NAMESPACE, Layer.LANDLOCK}}))):
+    print("then", python(sandbox, attack).stdout.decode())
+"""
+
+
+def test_the_terminal_is_reached_only_outside_also_where_its_device_is_seen() -> None:
+    available(Sandbox())
+    attack = next(attack for attack in PYTHON_ATTACKS if attack.name == "the terminal")
+    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "support")]
+    script = WITH_A_TERMINAL.format(paths=paths, attack=attack.source)
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, b"typed\n")
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, stdin=theirs, capture_output=True, start_new_session=True, timeout=120)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    outside, inside, seen = done.stdout.split(b"then")
+    assert BITES in outside, done
+    assert b"No such file or directory" in inside
+    assert b"No such device or address" in seen  # it is there, and the execution's session has none
 
 
 def test_there_are_at_least_forty_attacks_in_both_languages() -> None:

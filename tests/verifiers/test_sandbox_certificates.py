@@ -37,36 +37,39 @@ def assert_certified(certificate: Certificate, attack: Attack, targets: Targets)
     assert_nothing_left(targets, waiting=1)  # an interpreter for the next answer
 
 
-# Those that are contained by a limit which is wider in a verifier, and reach their aim within it.
 WIDER = {
-    "a fork bomb",
-    "a fork bomb of Python",
-    "threads without end",
-    "inodes without end",
-    "folders in folders without end",
-    "filling the disk",
-    "filling /tmp",
-    "one large file",
-    "a file in memory",
-    "descriptors without end",
+    "filling the disk": ("range(8)", "range(200)"),
+    "filling /tmp": ("range(8)", "range(200)"),
+    "inodes without end": ("range(512)", "range(5000)"),
+    "folders in folders without end": ("range(512)", "range(5000)"),
 }
+"""Counts of an attack, and those that reach its limit where it is a verifier's, which is wider."""
+OWN = "descriptors that were left open, in Python"
+"""No attack on the verifier: its interpreter has opened two by itself, one to report and one to nothing."""
+
+
+def source_of(attack: Attack, targets: Targets) -> str:
+    count, wider = WIDER.get(attack.name, ("", ""))
+    assert count in attack.source
+    return targets.fill_in(attack.source.replace(count, wider))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
-@pytest.mark.parametrize("attack", [a for a in CPP_ATTACKS if a.name not in WIDER], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", CPP_ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack_in_cpp_gets_a_certificate(attack: Attack, targets: Targets) -> None:
     targets.reset()
-    source = f"{CPP_HEADER}int main(int argc, char** argv) {{ {targets.fill_in(attack.source)} }}\n"
+    source = f"{CPP_HEADER}int main(int argc, char** argv) {{ {source_of(attack, targets)} }}\n"
     assert_certified(CPP_VERIFIER.verify(CPP, source), attack, targets)
+    assert CPP_VERIFIER.verify(CPP, '#include <stdio.h>\nint main() { puts("BITES"); }\n').correct
 
 
-@pytest.mark.parametrize("attack", [a for a in PYTHON_ATTACKS if a.name not in WIDER], ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [a for a in PYTHON_ATTACKS if a.name != OWN], ids=lambda attack: attack.name)
 def test_an_attack_in_python_gets_a_certificate(attack: Attack, targets: Targets) -> None:
     targets.reset()
-    assert_certified(PYTHON_VERIFIER.verify(PYTHON, targets.fill_in(attack.source)), attack, targets)
+    assert_certified(PYTHON_VERIFIER.verify(PYTHON, source_of(attack, targets)), attack, targets)
     assert PYTHON_VERIFIER.verify(PYTHON, 'print("BITES")').correct
 
 
-def test_those_that_are_left_out_are_attacks() -> None:
-    assert {attack.name for attack in ATTACKS} >= WIDER
+def test_the_attacks_with_wider_counts_are_attacks() -> None:
+    assert {attack.name for attack in ATTACKS} >= WIDER.keys() | {OWN}
     assert BITES.decode() == ANSWER
