@@ -253,7 +253,7 @@ def test_a_missing_csv_file_is_named(tmp_path):
         Game24(data=tmp_path / "nothing.csv").problems("train")
 
 
-@pytest.mark.skipif(not PUBLIC_PUZZLES.is_file(), reason=f"no 4nums file at {PUBLIC_PUZZLES}; LIT_SYMBOLIC_DATA names its folder")
+@pytest.mark.skipif(not PUBLIC_PUZZLES.is_file(), reason=f"needs the public data: {PUBLIC_PUZZLES}")
 def test_the_public_puzzles_are_among_the_solvable_ones():
     puzzles = read_puzzles(PUBLIC_PUZZLES)
     ours = {problem.facts["cards"] for split in ("train", "validation", "test") for problem in TASK.problems(split)}

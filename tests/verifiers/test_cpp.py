@@ -104,26 +104,22 @@ class TestCorrectAndWrong:
         assert not light.verify(problem, "int g() { return f(1); }").correct
 
     @pytest.mark.parametrize(
-        ("old", "new", "span", "kind"),
+        ("old", "new", "kind"),
         [
-            ("2 * n);", "2 * n)", "", "syntax"),
-            ("&n", "&m", "m", "semantic"),
-            ("2 * n", '2 * "né" * n', '* "né"', "semantic"),
-            ("int main", "int h(int);\nint main", None, None),
-            ("2 * n", "h(n)", "h", "semantic"),
+            ("2 * n);", "2 * n)[]", "syntax"),
+            ("&n", "&[m]", "semantic"),
+            ("2 * n", '[2 * "né"] * n', "semantic"),
+            ("2 * n", "[h](n)", "semantic"),
         ],
     )
-    def test_errors_are_found_at_their_characters(self, light, old, new, span, kind):
-        answer = broken(old, new)
+    def test_errors_are_found_at_their_characters(self, light, old, new, kind):
+        start, end = (broken(old, new).replace(other, "").index(bracket) for bracket, other in ("[]", "]["))
+        answer = broken(old, new.replace("[", "").replace("]", ""))
         certificate = light.verify(DOUBLE, answer)
-        if span is None:
-            assert certificate.correct
-        else:
-            ((text, found),) = underlined(certificate, answer)
-            assert found == kind
-            assert text == span or (text in answer and span in text)
+        assert [(f.start, f.end, f.kind) for f in certificate.findings] == [(start, end, kind)]
 
     def test_a_function_that_is_defined_nowhere_is_found_where_it_is_called(self, light):
+        assert light.verify(DOUBLE, broken("int main", "int h(int);\nint main")).correct
         answer = broken("2 * n", "h(n)", "int h(int);\n" + ANSWER)
         certificate = light.verify(DOUBLE, answer)
         assert [(f.start, f.kind) for f in certificate.findings] == [(answer.index("h(n)"), "linker")]
@@ -180,6 +176,7 @@ class TestHostileAnswers:
             '__asm__(".incbin \\"/etc/passwd\\"");',
             '#include "/proc/self/environ"',
             '#include "/work/../etc/shadow"',
+            'const char stolen[] = {\n#embed "/etc/passwd"\n};',
             f'#include "{__file__}"',
         ],
     )
@@ -196,13 +193,16 @@ class TestHostileAnswers:
             "template<int M> struct B<0, M> { static const int v = 1; };\nint z = B<28, 0>::v;",
             "#define A(x) x x x x x x x x x x\nint z = 0 A(A(A(A(A(A(A(A(+1))))))));",
             "(" * 30_000,
+            "constexpr long f(int n, long m) { return n == 0 ? m : f(n - 1, 2 * m) + f(n - 1, 2 * m + 1); }\n"
+            "constexpr long z = f(40, 0);",
         ],
-        ids=["templates", "macros", "parentheses"],
+        ids=["templates", "macros", "parentheses", "constexpr"],
     )
     def test_a_bomb_is_rejected_or_an_error_within_bounded_time(self, light, bomb):
         began = time.monotonic()
-        certificate = replace(light, compile_seconds=1.0).verify(Problem("cpp", "", "", {}), f"{bomb}\n{ANSWER}")
-        assert time.monotonic() - began < 1.5 * light.patience
+        impatient = replace(light, compile_seconds=1.0, patience=20.0)  # seconds by the clock: a machine may be busy
+        certificate = impatient.verify(Problem("cpp", "", "", {}), f"{bomb}\n{ANSWER}")
+        assert time.monotonic() - began < 25.0
         assert certificate.is_evidence
         assert not certificate.correct
         assert certificate.findings
@@ -235,7 +235,9 @@ class TestHostileAnswers:
     @given(cut=st.integers(0, len(ANSWER)), noise=st.text(max_size=8), keep=st.integers(0, 20))
     def test_damaged_programs_have_findings_inside(self, light, cut, noise, keep):
         text = ANSWER[:cut] + noise + ANSWER[cut + keep :]
+        began = time.process_time()
         certificate = light.verify(Problem("cpp", "", "", {}), text)
+        assert time.process_time() - began < 2  # here; the compiler's is limited, and without evidence where that is not enough
         assert certificate.is_evidence
         assert certificate.correct == (not certificate.findings)
         assert all(0 <= f.start <= f.end <= len(text) for f in certificate.findings)
@@ -348,7 +350,7 @@ def test_the_example_of_the_documentation_runs():
 class TestRealPrograms:
     pytestmark = runs_programs
 
-    @pytest.mark.skipif(not SPOC.exists(), reason="needs SPoC's files in ../shared/data")
+    @pytest.mark.skipif(not SPOC.exists(), reason=f"needs the public data: {SPOC}")
     def test_gold_programs_of_spoc_pass_their_tests(self):
         verifier = replace(VERIFIER, standard=SPOC_STANDARD)
         answers = list(spoc("eval"))
@@ -356,14 +358,14 @@ class TestRealPrograms:
         for problem, text in random.Random(0).sample(answers, 4):
             assert verifier.verify(problem, text).correct, problem.id
 
-    @pytest.mark.skipif(not HUMANEVAL_X.exists(), reason="needs HumanEval-X's file in ../shared/data")
+    @pytest.mark.skipif(not HUMANEVAL_X.exists(), reason=f"needs the public data: {HUMANEVAL_X}")
     def test_gold_programs_of_humaneval_x_pass_their_assertions(self):
         answers = list(humaneval_x())
         assert len(answers) == 100
         for problem, text in random.Random(0).sample(answers, 4):
             assert VERIFIER.verify(problem, text).correct, problem.id
 
-    @pytest.mark.skipif(not SPOC.exists(), reason="needs SPoC's files in ../shared/data")
+    @pytest.mark.skipif(not SPOC.exists(), reason=f"needs the public data: {SPOC}")
     def test_injected_faults_are_hit(self):
         verifier = replace(VERIFIER, standard=SPOC_STANDARD)
         answers = random.Random(0).sample(list(spoc("test")), 60)

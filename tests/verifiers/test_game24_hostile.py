@@ -2,6 +2,8 @@ import random
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lit_symbolic.certificate import Certificate, Problem, Status
 from lit_symbolic.verifiers.calculating import game24_solver as solver
@@ -102,6 +104,18 @@ def test_100000_hostile_texts_each_get_a_certificate_within_50_ms(strict):
     assert seen == (100_000 if strict else 10_000)
     assert slowest < 0.05
     assert kinds == set(KINDS)
+
+
+@given(st.one_of(st.text(), st.text("0123456789+-*/=() \nleft:", max_size=80)))
+@settings(max_examples=300, deadline=None)
+def test_any_text_gets_a_certificate_in_bounded_time_with_findings_inside_it(text):
+    for strict in (True, False):
+        seconds, certificate = processor_seconds(lambda strict=strict: Game24Verifier(strict=strict).verify(problem(), text))
+        assert seconds < 1
+        assert certificate.correct or certificate.findings
+        for finding in certificate.findings:
+            assert finding.start <= finding.end <= len(text)
+            assert finding.kind in KINDS
 
 
 def test_cold_caches_and_five_cards_stay_below_50_ms():

@@ -284,7 +284,7 @@ def test_the_same_answer_has_the_same_certificate():
     assert certify(text, answer="?") == certify(text, answer="?")
 
 
-@pytest.mark.skipif(not GSMHARD.exists(), reason="needs the public data (gsmhard) beside the project")
+@pytest.mark.skipif(not GSMHARD.exists(), reason=f"needs the public data: {GSMHARD}")
 def test_gold_programs_of_gsm_hard_are_certified():
     rows = [json.loads(line) for line in GSMHARD.read_text().splitlines()][::10]
     assert [certify(row["code"], answer=row["target"]).correct for row in rows] == [True] * 10

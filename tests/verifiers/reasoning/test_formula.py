@@ -147,7 +147,7 @@ def test_any_text_is_a_formula_or_has_a_fault_inside(text):
 
 def test_formulas_of_malls_and_folio_are_read_but_for_the_broken_ones():
     if not (SHARED / "folio").exists() or not (SHARED / "malls").exists():
-        pytest.skip(f"needs the public data sets folio and malls in {SHARED}")
+        pytest.skip(f"needs the public data: folio, malls in {SHARED}")
     for row in json.loads((SHARED / "malls" / "MALLS-v0.1-test.json").read_text()):
         formula = read_formula(row["FOL"])
         assert read_formula(write(formula)) == formula
