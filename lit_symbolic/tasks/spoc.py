@@ -190,9 +190,13 @@ def _parse(row: Row) -> _ProgramLine:
         {"input": str(test["input"]), "output": str(test["output"]), "hidden": bool(test.get("hidden"))}
         for test in row.fields.get("tests") or ()
     )
-    return _ProgramLine(
-        (row.text("probid"), row.text("subid"), row.text("workerid")), number, Line(code, text.strip(), indent), tests
-    )
+    place = _word(row, "probid"), _word(row, "subid"), _word(row, "workerid")
+    return _ProgramLine(place, number, Line(code, text.strip(), indent), tests)
+
+
+def _word(row: Row, name: str) -> str:
+    """A field that names something; on the hub it may be a number."""
+    return str(value) if isinstance(value := row.fields[name], int) else row.text(name)
 
 
 def _programs(rows: Iterable[_ProgramLine], skipped: Counter[str]) -> list[AnnotatedProgram]:
