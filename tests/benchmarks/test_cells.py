@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -22,6 +23,9 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
     text = (tmp_path / "results" / "credit_assignment.md").read_text()
     assert "| `token` | 0 | 2 |" in text
     assert "| `boolean` | not run |" in text
+    assert "(credit_assignment.svg)" in text
+    picture = ElementTree.parse(tmp_path / "results" / "credit_assignment.svg").getroot()
+    assert [len(line.attrib["points"].split()) for line in picture.findall("{*}polyline")] == [2]
     written = cell.stat().st_mtime_ns
     run("credit_assignment.py", *quick, "--schemes", "token", "--iterations", "2")
     assert cell.stat().st_mtime_ns == written
