@@ -1,6 +1,6 @@
 """What verification costs of an iteration's wall time.
 
-    python benchmarks/verification.py                # from the supervised start of seed 0, which it trains if it is missing
+    python benchmarks/verification.py                # from the supervised starts of three seeds, trained where they are missing
     python benchmarks/verification.py --from-scratch # random weights: quick, and answers that are all malformed
 
 Iterations of the recipe run in one process, in turn with the same sampling without a verifier (no alignment, no pool, no
@@ -10,13 +10,14 @@ rewards). The cost is the difference, over the wall time of the whole iteration:
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
-from lightning import Trainer
+from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 
 from callbacks import VerifierReward
@@ -60,11 +61,12 @@ class Measure(Callback):
         )
 
 
-def measure(init_from: str | None, iterations: int, threads: int) -> list[dict[str, float]]:
+def measure(seed: int, init_from: str | None, iterations: int, threads: int) -> list[dict[str, float]]:
     """Run the recipe and return one row per iteration, the first left out: workers start in it."""
     torch.set_num_threads(threads)
+    seed_everything(seed, verbose=False)
     module = PPOModule(
-        TinyLlama(seed=0),
+        TinyLlama(seed=seed),
         init_from=init_from,
         epochs=1,
         max_new_tokens=40,
@@ -90,21 +92,9 @@ def measure(init_from: str | None, iterations: int, threads: int) -> list[dict[s
     return measured.rows[1:]
 
 
-def main() -> None:
-    """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--from-scratch", action="store_true")
-    parser.add_argument("--output", type=Path, default=RESULT)
-    arguments = parser.parse_args()
-    init_from = None
-    if not arguments.from_scratch:
-        start = sft_start(0, Scale.of("game24", None))
-        start.fit()
-        init_from = str(start.checkpoint)
-    rows = measure(init_from, arguments.iterations, arguments.threads)
-    columns = {
+def columns(rows: list[dict[str, float]]) -> dict[str, list[float]]:
+    """The figures of some iterations by the heading that they stand under."""
+    return {
         "iteration, s": [row["iteration"] for row in rows],
         "verification, % of it": [100 * row["cost"] for row in rows],
         "median of that": [statistics.median(100 * row["cost"] for row in rows)],
@@ -112,15 +102,39 @@ def main() -> None:
         "hidden behind sampling, s": [row["hidden"] for row in rows],
         "waited for, s": [row["waited"] for row in rows],
     }
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--iterations", type=int, default=10, help="of each seed")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--from-scratch", action="store_true")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = {}
+    for seed in arguments.seeds:
+        init_from = None
+        if not arguments.from_scratch:
+            start = sft_start(seed, Scale.of("game24", None))
+            start.fit()
+            init_from = str(start.checkpoint)
+        found[str(seed)] = measure(seed, init_from, arguments.iterations, arguments.threads)
+    found["all"] = [row for rows in found.values() for row in rows]
     text = "\n".join(
         [
             "# What verification costs of an iteration",
             "",
             f"`python benchmarks/verification.py {' '.join(sys.argv[1:])}`: 256 answers an iteration (32 puzzles x 8), "
-            f"{len(rows)} iterations, {arguments.threads} threads, seed 0. Mean, lowest and highest in brackets. The cost is sampling "
-            "with alignment, pool and rewards, less sampling alone, over the whole iteration; the target is 5 %.",
+            f"{arguments.iterations} iterations a seed, {arguments.threads} thread(s), load average {os.getloadavg()[0]:.1f} at the "
+            "end. Mean, lowest and highest in brackets. The cost is "
+            "sampling with alignment, pool and rewards, less sampling alone, over the whole iteration; the target is 5 %.",
             "",
-            table(list(columns), [[mean_and_spread(values, 2) for values in columns.values()]]),
+            table(
+                ("seed", *columns(found["all"])),
+                [(seed, *(mean_and_spread(values, 2) for values in columns(rows).values())) for seed, rows in found.items()],
+            ),
             "",
             f"Versions: {', '.join(f'{k} {v}' for k, v in environment().items())}.",
             "",
