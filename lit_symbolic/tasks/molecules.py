@@ -70,7 +70,7 @@ class MoleculeGeneration(Task):
         split_seed: Of the cut, and of the generator's held-out problems.
         validation_problems: Of the generator.
         test_problems: Of the generator.
-        min_groups: Fewest groups that a generated description names, if its molecule has so many.
+        min_groups: Fewest groups that a generated description names.
         max_groups: Most groups that it names.
         window: How many numbers of heavy atoms a generated description allows.
         max_heavy_atoms: Size of an assembled molecule.

@@ -273,15 +273,16 @@ def joined(scaffold: str, parts: Sequence[str]) -> Chem.Mol | None:
     return mol.GetMol()
 
 
-def draw_molecule(rng: random.Random, max_heavy_atoms: int = 24) -> tuple[Chem.Mol, list[str]]:
+def draw_molecule(rng: random.Random, max_heavy_atoms: int = 24, min_groups: int = 1) -> tuple[Chem.Mol, list[str]]:
     """A molecule, and the groups that its parts brought and that are there.
 
     Args:
         rng: Source of randomness.
         max_heavy_atoms: Most atoms other than hydrogen.
+        min_groups: Fewest groups.
 
     Raises:
-        ValueError: If no molecule is so small.
+        ValueError: If (nearly) no molecule is so small and has so many groups.
     """
     for _ in range(MAX_DRAWS):
         names: list[str] = []
@@ -290,9 +291,9 @@ def draw_molecule(rng: random.Random, max_heavy_atoms: int = 24) -> tuple[Chem.M
         parts = []
         for place in range(scaffold.count("*")):
             chance = rng.random()
-            if chance < 0.25 and place == 0:
+            if chance < 0.35 and place == 0:
                 branch, brought = _branch(rng)
-            elif chance < 0.8:
+            elif chance < 0.85:
                 branch, brought = rng.choice(SUBSTITUENTS)
             else:
                 branch, brought = "", ()
@@ -302,9 +303,12 @@ def draw_molecule(rng: random.Random, max_heavy_atoms: int = 24) -> tuple[Chem.M
         if mol is None or mol.GetNumHeavyAtoms() > max_heavy_atoms:
             continue
         there = [name for name in dict.fromkeys(names) if has_group(mol, name)]
-        if there:
+        if len(there) >= min_groups:
             return mol, there
-    raise ValueError(f"no molecule of at most {max_heavy_atoms} heavy atoms in {MAX_DRAWS} draws; allow larger ones")
+    raise ValueError(
+        f"no molecule of at most {max_heavy_atoms} heavy atoms with {min_groups} groups in {MAX_DRAWS} draws; "
+        "allow larger ones, or ask for fewer groups"
+    )
 
 
 def _branch(rng: random.Random) -> tuple[str, tuple[str, ...]]:
@@ -344,16 +348,16 @@ def draw_described(rng: random.Random, groups: tuple[int, int] = (2, 3), window:
 
     Args:
         rng: Source of randomness.
-        groups: Fewest and most groups that are named; fewer if the molecule has fewer.
+        groups: Fewest and most groups that are named.
         window: Numbers of heavy atoms that are allowed; where they begin is drawn too.
         max_heavy_atoms: Most heavy atoms of the molecule.
 
     Example:
         >>> found = draw_described(random.Random(4))
         >>> found.groups, found.rings, found.heavy_atoms, found.smiles
-        (('pyrrole', 'acetyl'), 1, (8, 11), 'CC(=O)c1ccc(B(O)O)[nH]1')
+        (('secondary carboxamide', 'cyclohexane'), 2, (13, 16), 'O=C(NC1CCCCC1)c1ccc(F)[nH]1')
     """
-    mol, there = draw_molecule(rng, max_heavy_atoms)
+    mol, there = draw_molecule(rng, max_heavy_atoms, groups[0])
     named = rng.sample(there, min(len(there), rng.randint(*groups)))
     atoms = mol.GetNumHeavyAtoms()
     low = max(1, atoms - rng.randrange(window))
