@@ -30,7 +30,7 @@ INPUTS_EACH = 12
 WORKED_EXAMPLES = 2
 VOCABULARY_PROGRAMS = 400
 PIECES = (
-    r"int main\(\) \{\n *|return 0;\n|;\n *|\{\n *|\} else \{\n *|\}\n *|\}|\n *| ?[A-Za-z_]\w*| ?\d| ?[<>=!+\-*/%&|]+| ?//|"
+    r"int main\(\) \{\n *|return 0;\n|;\n *|\{\n *|\} else \{\n *|\}\n *|\}|\n *| ?[A-Za-z_]\w*| ?\d{1,2}| ?[<>=!+\-*/%&|]+| ?//|"
     r" ?[\s\S]"
 )
 
@@ -86,9 +86,23 @@ class PseudocodeToCpp(Task):
         CompilerUnavailable: On first look at the tests of a drawn program, if there is no g++; says what to install.
 
     Example:
-        >>> task = PseudocodeToCpp(blocks=(1, 1))
-        >>> problem = task.problems("test")[0]
-        >>> print(problem.prompt + problem.reference)
+        >>> problem = PseudocodeToCpp().problems("test")[7]
+        >>> print(problem.prompt + (problem.reference or ""))
+        int main() {
+          declare integer d
+          input d
+          create integer k with value d + 10
+          output k
+          return 0;
+        }
+        <BLANKLINE>
+        int main() {
+          int d;
+          cin >> d;
+          int k = d + 10;
+          cout << k << endl;
+          return 0;
+        }
     """
 
     name = "pseudocode"
@@ -98,7 +112,7 @@ class PseudocodeToCpp(Task):
         self,
         data: str | Path | None = None,
         layout: Layout = "plain",
-        blocks: tuple[int, int] = (1, 2),
+        blocks: tuple[int, int] = (1, 1),
         train_problems: int = 1000,
         validation_problems: int = 100,
         test_problems: int = 300,

@@ -8,37 +8,25 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lit_symbolic.tasks.generating.sentences import (
+    LARGEST_INPUT,
+    LARGEST_VALUE,
+    MOST_TURNS,
+    NAMES,
+    Expression,
+    Sentences,
+)
 from lit_symbolic.tasks.listing import Line
 
-NAMES = ("a", "b", "c", "d", "k", "m", "n", "p", "q", "s", "t", "x", "y", "z", "ans", "cnt", "res", "sum")
 ARRAYS = ("v", "w", "arr")
 WORDS = ("YES", "NO", "big", "small", "win", "lose")
 
-LARGEST_INPUT = 30
 MOST_NUMBERS = 6
 """So many are read by a loop at most."""
-MOST_TURNS = 100
-LARGEST_VALUE = 1_000_000
-
-SAID = {
-    "+": ("{0} + {1}", "{0} plus {1}", "the sum of {0} and {1}"),
-    "-": ("{0} - {1}", "{0} minus {1}"),
-    "*": ("{0} * {1}", "{0} times {1}", "the product of {0} and {1}"),
-    "/": ("{0} / {1}", "{0} divided by {1}"),
-    "%": ("{0} % {1}", "{0} mod {1}", "the remainder of {0} divided by {1}"),
-    "max": ("the larger of {0} and {1}", "max of {0} and {1}"),
-    "min": ("the smaller of {0} and {1}", "min of {0} and {1}"),
-    "<": ("{0} < {1}", "{0} is less than {1}"),
-    ">": ("{0} > {1}", "{0} is greater than {1}"),
-    "<=": ("{0} <= {1}", "{0} is at most {1}"),
-    ">=": ("{0} >= {1}", "{0} is at least {1}"),
-    "==": ("{0} = {1}", "{0} is equal to {1}", "{0} equals {1}"),
-    "!=": ("{0} != {1}", "{0} is not equal to {1}"),
-}
 
 _WORD = re.compile(r"\"[^\"]*\"|[A-Za-z_]\w*")
 _VARIABLES = frozenset((*NAMES, "i", *ARRAYS))
@@ -98,7 +86,7 @@ def normal_form(code: Iterable[str]) -> str:
     )
 
 
-def draw_program(rng: random.Random, blocks: tuple[int, int] = (1, 2)) -> DrawnProgram:
+def draw_program(rng: random.Random, blocks: tuple[int, int] = (1, 1)) -> DrawnProgram:
     """Draw a program.
 
     Args:
@@ -106,10 +94,15 @@ def draw_program(rng: random.Random, blocks: tuple[int, int] = (1, 2)) -> DrawnP
         blocks: Fewest and most statements, whole loops and branches among them, between what it reads and what it prints.
 
     Example:
-        >>> for line in draw_program(random.Random(4), blocks=(1, 1)).lines:
+        >>> for line in draw_program(random.Random(6), blocks=(1, 1)).lines:
         ...     print(f"{line.indent} {line.code:20} {line.text}".rstrip())
         0 int main() {
-        1 int m, a;            let m, a be integers
+        1 int k, b;            let k, b be integers
+        1 cin >> k >> b;       read k and b
+        1 int x = b * 4;       declare integer x = b * 4
+        1 cout << x << endl;   output x
+        1 return 0;
+        0 }
     """
     draft = _Draft(rng)
     draft.begin()
@@ -119,36 +112,18 @@ def draw_program(rng: random.Random, blocks: tuple[int, int] = (1, 2)) -> DrawnP
     return DrawnProgram(tuple(draft.lines), tuple(draft.reads))
 
 
-@dataclass(frozen=True, slots=True)
-class _Expression:
-    """Code, its words, and the largest size of its value."""
-
-    code: str
-    text: str
-    bound: int
-
-
-class _Draft:
+class _Draft(Sentences):
     """A program that is being written."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.rng = rng
-        self.lines: list[Line] = []
+        super().__init__(rng)
         self.reads: list[Read] = []
-        self.depth = 0
-        self.bounds: dict[str, int] = {}
-        """What can be read here, each with the largest size of its value."""
         self.kept: set[str] = set()
-        """What is not to be changed: a loop goes by it, or it was read in one."""
-        self.changed: list[str] = []
-        """Variables in the order of their last change: what is worth printing."""
+        """What is not to be changed: a loop goes by it."""
         self.count = ""
         """The variable that says how many numbers a loop reads; it is the first that is read."""
         self.array = ""
         """An array of so many numbers, once it is read."""
-        self.turning = ""
-        """What differs in each turn of the loop that is open."""
-        self.names = rng.sample(NAMES, len(NAMES))
 
     def begin(self) -> None:
         """The head, and one to three numbers read."""
@@ -183,7 +158,7 @@ class _Draft:
         """A new variable for something computed."""
         self.new(self.computed(constants=0.0))
 
-    def new(self, value: _Expression) -> str:
+    def new(self, value: Expression) -> str:
         """A new variable with this value."""
         name = self.names.pop()
         said = ("create integer {v} with value {e}", "let {v} be {e}", "declare integer {v} = {e}")
@@ -196,7 +171,7 @@ class _Draft:
         given = name or self.one_of([name for name in self.bounds if name not in self.kept])
         if not given:
             return self.assignment()
-        value, before = self.computed(besides=name), self.bounds[given]
+        value, before = self.computed(besides=given), self.bounds[given]
         kinds = [
             (f"{given} += {value.code};", ("add {e} to {v}", "increase {v} by {e}"), before + turns * value.bound),
             (f"{given} -= {value.code};", ("subtract {e} from {v}", "decrease {v} by {e}"), before + turns * value.bound),
@@ -225,7 +200,7 @@ class _Draft:
             free = [self.new(self.number(0))]
         condition = self.condition()
         self.line(f"if ({condition.code}) {{", ("if {c}",), c=condition.text)
-        for part in range(1 + (self.rng.random() < 0.6)):
+        for part in range(2 if words or self.rng.random() < 0.6 else 1):
             if part:
                 self.line("} else {", ("else", "otherwise"))
             self.depth += 1
@@ -314,78 +289,3 @@ class _Draft:
         self.kept, self.turning = kept, ""
         self.depth -= 1
         self.line("}")
-
-    # ---------------------------------------------------------------- lines
-
-    def declare(self, names: Sequence[str]) -> None:
-        """Variables without values, to be read."""
-        one = ("create integer {v}", "declare integer {v}", "let {v} be an integer")
-        more = ("create integers {v}", "declare integers {v}", "let {v} be integers")
-        self.line(f"int {', '.join(names)};", one if len(names) == 1 else more, v=", ".join(names))
-
-    def read(self, names: Sequence[str]) -> None:
-        """They are read."""
-        self.line(f"cin >> {' >> '.join(names)};", ("read {v}", "input {v}"), v=self.rng.choice((", ", " and ")).join(names))
-
-    def print(self, names: Sequence[str]) -> None:
-        """They are printed, on one line."""
-        code = ' << " " << '.join(names)
-        said = (
-            ("print {v}", "output {v}")
-            if len(names) == 1
-            else ("print {v} separated by a space", "output {v} with a space between")
-        )
-        self.line(f"cout << {code} << endl;", said, v=" and ".join(names))
-
-    def line(self, code: str, said: Sequence[str] = (), **parts: object) -> None:
-        """A line, said in one of several ways with these parts; without any it goes unsaid."""
-        # The closing brace stands where the loop does, and so does the one before an else.
-        self.lines.append(Line(code, self.rng.choice(said).format(**parts) if said else "", self.depth))
-
-    def note(self, name: str, bound: int) -> None:
-        """A variable has changed."""
-        self.bounds[name] = bound
-        self.changed = [*(other for other in self.changed if other != name), name]
-
-    # ---------------------------------------------------------------- expressions
-
-    def one_of(self, names: Sequence[str]) -> str:
-        """One of these; empty if there is none."""
-        return self.rng.choice(names) if names else ""
-
-    def number(self, number: int) -> _Expression:
-        """A constant."""
-        return _Expression(str(number), str(number), abs(number))
-
-    def operand(self, besides: str, constants: float) -> _Expression:
-        """A constant or a variable."""
-        names = [name for name in self.bounds if name != besides]
-        if not names or self.rng.random() < constants:
-            return self.number(self.rng.randint(1, 12))
-        name = self.turning if self.turning and self.rng.random() < 0.6 else self.rng.choice(names)
-        return _Expression(name, name, self.bounds[name])
-
-    def computed(self, besides: str = "", constants: float = 0.1) -> _Expression:
-        """A variable, or two operands with an operator; never one whose value could be too large."""
-        while True:
-            one, kind = self.operand(besides, constants), self.rng.choice(("", "", "+", "-", "*", "/", "%", "max", "min"))
-            if not kind:
-                return one
-            other = self.operand(besides, constants=0.6)
-            if kind in "/%":
-                other = self.number(self.rng.randint(2, 10))
-            bound = one.bound * other.bound if kind == "*" else one.bound + other.bound
-            if MOST_TURNS * bound <= LARGEST_VALUE and one.code != other.code:
-                code = f"{kind}({one.code}, {other.code})" if kind in ("max", "min") else f"{one.code} {kind} {other.code}"
-                return _Expression(code, self.rng.choice(SAID[kind]).format(one.text, other.text), bound)
-
-    def condition(self) -> _Expression:
-        """Something true or false."""
-        one = self.operand("", constants=0.0)
-        if self.rng.random() < 0.3:
-            base = self.rng.randint(2, 5)
-            said = {2: "{0} is even"}.get(base, "{0} is divisible by {1}")
-            return _Expression(f"{one.code} % {base} == 0", said.format(one.text, base), 1)
-        other = self.operand(one.code, constants=0.6)
-        kind = self.rng.choice(("<", ">", "<=", ">=", "==", "!="))
-        return _Expression(f"{one.code} {kind} {other.code}", self.rng.choice(SAID[kind]).format(one.text, other.text), 1)
