@@ -190,7 +190,7 @@ class ForwardSynthesis(_Reactions):
         ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
 
     Example:
-        >>> problem = ForwardSynthesis().problems("test")[0]
+        >>> problem = ForwardSynthesis(test_problems=1).problems("test")[0]
         >>> print(problem.prompt + problem.reference)
         Reactants: CC(=O)c1ccc([N+](=O)[O-])cn1
         Reagents: [Fe]
@@ -278,7 +278,7 @@ class Retrosynthesis(_Reactions):
         ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
 
     Example:
-        >>> problem = Retrosynthesis(known_class=True).problems("test")[0]
+        >>> problem = Retrosynthesis(known_class=True, test_problems=1).problems("test")[0]
         >>> print(problem.prompt + problem.reference)
         Class: nitro reduction
         Product: CC(=O)c1ccc(N)cn1

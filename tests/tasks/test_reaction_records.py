@@ -1,0 +1,233 @@
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+import selfies
+from rdkit import Chem
+
+from lit_symbolic.tasks import reaction_records
+from lit_symbolic.tasks.reaction_records import read_reactions
+from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
+
+SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+AMIDES = [(f"CC(=O)O.N{'C' * n}", f"CC(=O)N{'C' * n}") for n in range(1, 41)]
+
+
+def write(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def smi(pairs):
+    return [f"{product} >> {reactants}" for reactants, product in pairs]
+
+
+def keys(reactions):
+    return [reaction.key for reaction in reactions]
+
+
+# --- formats ---
+
+
+def test_a_folder_of_smi_files_has_its_own_splits_and_validation_serves_as_test(tmp_path):
+    write(tmp_path / "retrosynthesis-train.smi", smi(AMIDES[:36]))
+    write(tmp_path / "retrosynthesis-valid.smi", smi(AMIDES[36:]))
+    splits = read_reactions(tmp_path, "retro").splits
+    assert len(splits["test"]) == 4
+    assert len(splits["train"]) + len(splits["validation"]) == 36
+    assert splits["test"][0].product == AMIDES[36][1]
+    assert splits["test"][0].reactants == AMIDES[36][0]
+    assert splits["test"][0].id == "retrosynthesis-valid.smi:1"
+
+
+def test_with_a_test_file_all_splits_are_those_of_the_files(tmp_path):
+    for name, pairs in (("train", AMIDES[:20]), ("valid", AMIDES[20:30]), ("test", AMIDES[30:])):
+        with gzip.open(tmp_path / f"{name}.smi.gz", "wt") as file:
+            file.writelines(f"{line}\n" for line in smi(pairs))
+    assert {split: len(found) for split, found in read_reactions(tmp_path, "retro").splits.items()} == {
+        "train": 20,
+        "validation": 10,
+        "test": 10,
+    }
+
+
+def test_maps_are_taken_off_and_molecules_without_an_atom_of_the_product_are_reagents(tmp_path):
+    path = tmp_path / "canonicalized_eval.csv"
+    mapped = "[CH3:1][C:2](=[O:3])[OH:9].[NH2:4][CH3:5].[OH2:7]>CCN(CC)CC>[CH3:1][C:2](=[O:3])[NH:4][CH3:5]"
+    write(path, ["id,class,reactants>reagents>production", f"US1,2,{mapped}"])
+    [reaction] = [each for split in read_reactions(tmp_path, "forward").splits.values() for each in split]
+    assert (reaction.reactants, reaction.reagents, reaction.product) == ("CC(=O)O.CN", "O.CCN(CC)CC", "CNC(C)=O")
+    assert reaction.kind == "2"
+
+
+def test_mapped_reactants_with_a_plain_product_and_edits_behind(tmp_path):
+    write(tmp_path / "train.txt", ["[CH3:1][C:2](=[O:3])[Cl:9].[NH2:4][CH3:5]>>CNC(C)=O 2;;2-9-1.0;2-4-1.0"])
+    [reaction] = [each for split in read_reactions(tmp_path / "train.txt", "forward").splits.values() for each in split]
+    assert (reaction.reactants, reaction.product) == ("CC(=O)Cl.CN", "CNC(C)=O")
+
+
+@pytest.mark.parametrize("in_selfies", [False, True])
+def test_mol_instructions_rows_name_their_split_and_stay_as_they_are_written(tmp_path, in_selfies):
+    encode = selfies.encoder if in_selfies else str
+    rows = [
+        {
+            "instruction": "Predict",
+            "input": encode(reactants),
+            "output": encode(product),
+            "metadata": json.dumps(metadata) if in_selfies else metadata,
+        }
+        for (reactants, product), metadata in zip(
+            AMIDES[:3],
+            [{"task": "forward reaction prediction", "split": split} for split in ("train", "train", "test")],
+            strict=True,
+        )
+    ]
+    path = tmp_path / "forward_reaction_prediction.json"
+    path.write_text(json.dumps(rows))
+    for source in (path, tmp_path):
+        splits = read_reactions(source, "forward").splits
+        assert len(splits["train"]) + len(splits["validation"]) == 2
+        assert splits["test"][0].product == encode(AMIDES[2][1])
+    with pytest.raises(ValueError, match="none of its rows can be used: 3 of another task"):
+        read_reactions(path, "retro")
+
+
+def test_a_hub_id_is_read_by_the_same_option(tmp_path, monkeypatch):
+    rows = [{"reactants": reactants, "product": product, "class": 2} for reactants, product in AMIDES]
+    (tmp_path / "data").mkdir()
+    for split, part in (("train", rows[:30]), ("test", rows[30:])):
+        write(tmp_path / "data" / f"{split}.jsonl", map(json.dumps, part))
+    import datasets
+
+    load = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda name, config, split, revision: load(str(tmp_path / "data"), split=split, cache_dir=str(tmp_path / "cache")),
+    )
+    task = Retrosynthesis(data="someone/reactions", known_class=True)
+    assert len(task.problems("test")) == 10
+    assert len(task.problems("train")) + len(task.problems("validation")) == 30
+    assert task.problems("test")[0].prompt == f"Class: 2\nProduct: {AMIDES[30][1]}\nReactants: "
+
+
+def test_mol_instructions_on_the_hub_has_a_split_for_each_of_its_tasks(monkeypatch):
+    asked = []
+
+    def rows(source, split):
+        asked.append((source, split))
+        return iter([reaction_records.Row(f"{source}[{n}]", {"input": a, "output": b}) for n, (a, b) in enumerate(AMIDES)])
+
+    monkeypatch.setattr(reaction_records, "hub_rows", rows)
+    found = read_reactions("zjunlp/Mol-Instructions:Molecule-oriented Instructions", "forward").splits
+    assert asked == [("zjunlp/Mol-Instructions:Molecule-oriented Instructions", "forward_reaction_prediction")]
+    assert sum(map(len, found.values())) == 40
+
+
+# --- what cannot be used ---
+
+
+def test_rows_that_cannot_be_used_are_counted_and_corrupt_ones_told_with_their_place(tmp_path):
+    write(
+        tmp_path / "train.smi",
+        [*smi(AMIDES[:20]), "CCN >> CC(C)(C)(C)(C)N", "CCO >> CCO.CN", smi(AMIDES[:1])[0], "CCC", "C(C >> CCO"],
+    )
+    with pytest.raises(
+        ValueError, match=r"2 of 25 rows are corrupt, more than max_corrupt = 0.01 allows:\n.*train.smi:24: expected"
+    ):
+        read_reactions(tmp_path / "train.smi", "retro")
+    found = read_reactions(tmp_path / "train.smi", "retro", max_corrupt=0.1)
+    assert sum(map(len, found.splits.values())) == 20
+    assert found.skipped == {
+        "with a target that RDKit refuses": 1,
+        "with a product that stands among its reactants": 1,
+        "repeated": 1,
+    }
+    [accepted] = found.accepted.values()
+    assert (accepted.total, [line.rsplit("/", 1)[-1].split(": ")[0] for line in accepted.corrupt]) == (
+        25,
+        ["train.smi:24", "train.smi:25"],
+    )
+
+
+def test_a_reaction_of_a_later_split_is_dropped_from_the_earlier_ones(tmp_path):
+    write(tmp_path / "train.smi", smi([(f"{Chem.CanonSmiles(a)}", b) for a, b in AMIDES[:20]]))
+    write(tmp_path / "valid.smi", smi(AMIDES[18:25]))
+    write(tmp_path / "test.smi", smi(AMIDES[24:30]))
+    splits = read_reactions(tmp_path, "retro").splits
+    assert {split: len(found) for split, found in splits.items()} == {"train": 18, "validation": 6, "test": 6}
+
+
+def test_an_empty_file_a_missing_one_and_an_unknown_format_are_told(tmp_path):
+    (tmp_path / "train.smi").write_text("")
+    with pytest.raises(ValueError, match=r"train.smi holds no rows"):
+        read_reactions(tmp_path, "retro")
+    with pytest.raises(FileNotFoundError, match="there are no reactions at"):
+        read_reactions(tmp_path / "missing.smi", "retro")
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(ValueError, match="reactions are read from"):
+        read_reactions(tmp_path / "notes.md", "retro")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no file of reactions"):
+        read_reactions(tmp_path / "empty", "retro")
+    write(tmp_path / "table.csv", ["a,b", "1,2"])
+    with pytest.raises(ValueError, match="expected a header with the columns"):
+        read_reactions(tmp_path / "table.csv", "retro")
+
+
+def test_a_source_of_test_rows_alone_can_be_evaluated_and_says_that_it_cannot_be_trained_on(tmp_path):
+    import random
+
+    row = {"input": AMIDES[0][0], "output": AMIDES[0][1], "metadata": {"task": "forward reaction prediction", "split": "test"}}
+    (tmp_path / "forward_reaction_prediction.json").write_text(json.dumps([row]))
+    task = ForwardSynthesis(data=tmp_path)
+    assert len(task.problems("test")) == 1
+    assert list(task.problems("train")) == []
+    with pytest.raises(ValueError, match="has no training reactions"):
+        task.sample(random.Random(0))
+
+
+# --- public data ---
+
+
+def beginning(source, target, lines):
+    with source.open() as file:
+        write(target, [line.rstrip("\n") for line, _ in zip(file, range(lines), strict=False)])
+
+
+@pytest.mark.skipif(not (SHARED / "uspto50k_mapped").exists(), reason=f"needs the public data: uspto50k_mapped in {SHARED}")
+def test_the_mapped_file_of_uspto_50k_is_read_and_cut_in_three(tmp_path):
+    beginning(SHARED / "uspto50k_mapped" / "canonicalized_eval.csv", tmp_path / "canonicalized_eval.csv", 401)
+    found = read_reactions(tmp_path, "retro")
+    sizes = {split: len(reactions) for split, reactions in found.splits.items()}
+    [accepted] = found.accepted.values()
+    assert (accepted.total, accepted.corrupt) == (400, [])
+    assert sum(sizes.values()) + sum(found.skipped.values()) == 400
+    assert sizes["train"] > 300
+    assert min(sizes.values()) > 10
+    assert {reaction.kind for reaction in found.splits["train"]} <= set(map(str, range(1, 11)))
+    assert not set(keys(found.splits["train"])) & set(keys([*found.splits["test"], *found.splits["validation"]]))
+
+
+@pytest.mark.skipif(not (SHARED / "mol_instructions").exists(), reason=f"needs the public data: mol_instructions in {SHARED}")
+@pytest.mark.parametrize("direction", ["forward", "retro"])
+def test_the_sample_of_mol_instructions_is_read(direction):
+    found = read_reactions(SHARED / "mol_instructions", direction)
+    assert len(found.splits["test"]) == 500
+
+
+@pytest.mark.skipif(not (SHARED / "uspto15k_forward").exists(), reason=f"needs the public data: uspto15k_forward in {SHARED}")
+def test_uspto_15k_and_uspto_50k_are_read_from_the_beginnings_of_their_files(tmp_path):
+    for folder, names, direction in (
+        ("uspto15k_forward", ("train.txt", "valid.txt"), "forward"),
+        ("uspto50k_retro", ("retrosynthesis-train.smi", "retrosynthesis-valid.smi"), "retro"),
+    ):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            beginning(SHARED / folder / name, tmp_path / folder / name, 150)
+        found = read_reactions(tmp_path / folder, direction)
+        assert sum(map(len, found.splits.values())) + sum(found.skipped.values()) == 300
+        assert len(found.splits["test"]) > 140
+        assert all(accepted.corrupt == [] for accepted in found.accepted.values())
