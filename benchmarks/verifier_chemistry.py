@@ -244,6 +244,13 @@ def _source(source: str) -> tuple[MoleculeVerifier, Rows]:
 # --- speed ---
 
 
+def _spoiled_reactants(number: int, rng: random.Random) -> Rows:
+    """Reactants of USPTO-50k with an atom exchanged, each with its reference."""
+    rows = [(replace(problem, reference=answer), answer) for problem, answer in retro("uspto50k_retro")[: 4 * number]]
+    injected = (inject.exchanged_reactant_atom(problem, answer, rng) for problem, answer in rows)
+    return [found[:2] for found in injected if found is not None][:number]
+
+
 def speed(quick: bool) -> list[Speed]:
     """Certificates per second of processor time, the repetitions of all rows taken in turn."""
     if not _has_data():
@@ -259,6 +266,8 @@ def speed(quick: bool) -> list[Speed]:
     others = [(question, rows[at - 1][1]) for at, (question, _) in enumerate(chebi(references=True)[: len(rows)])]
     described = [*others[:300]] if quick else others[:1000]
     products = forward("uspto15k_forward")[:300]
+    spoiled = _spoiled_reactants(100 if quick else 300, rng)
+    placing, unplaced = (RetrosynthesisVerifier(all_measures=False, locate_departure=each) for each in (True, False))
     timed: dict[str, tuple[int, str, Callable[[], object]]] = {
         "RDKit's parse alone, SMILES/s": (len(rows), "", lambda: [Chem.MolFromSmiles(smiles) for _, smiles in rows]),
         "certificates of valid SMILES/s": (len(rows), "2,000", lambda: [plain.verify(problem, smiles) for _, smiles in rows]),
@@ -266,6 +275,8 @@ def speed(quick: bool) -> list[Speed]:
         "wrong molecules with all measures/s": (len(described), "", lambda: [generation.verify(*row) for row in described]),
         "the same without MACCS and RDK/s": (len(described), "", lambda: [quicker.verify(*row) for row in described]),
         "products of reactants/s": (len(products), "", lambda: [ForwardSynthesisVerifier().verify(*row) for row in products]),
+        "wrong reactants without MACCS and RDK/s": (len(spoiled), "", lambda: [unplaced.verify(*row) for row in spoiled]),
+        "the same with the place of departure/s": (len(spoiled), "", lambda: [placing.verify(*row) for row in spoiled]),
     }
     figures: dict[str, list[float]] = {what: [] for what in timed}
     for _ in range(2 if quick else 5):
