@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.rewards import SchemeName, token_rewards
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
 from lit_symbolic.seeding import generator_for, run_seed
@@ -116,6 +117,13 @@ class VerifierReward(RewardCallback):
         for answer in rows:
             verifier = self.verifier or module.verifier_of(answer.problem)
             self._pending.add(answer.row, verifier, answer.problem, answer.text)
+
+    def certify(self, module: SymbolicModule, texts: Sequence[tuple[Problem, str]]) -> list[Certificate]:
+        """Have texts verified that are no answers of any rollouts: beginnings of some, while they are searched for."""
+        batch = self.pool.batch()
+        for index, (problem, text) in enumerate(texts):
+            batch.add(index, self.verifier or module.verifier_of(problem), problem, text)
+        return batch.wait().certificates
 
     def on_rollouts(self, trainer: Trainer, module: SymbolicModule, rollouts: Rollouts) -> None:
         """Wait for the certificates and write the rewards."""

@@ -56,6 +56,14 @@ class TaskMixture(Task):
         """That of the problem's own task."""
         return self.tasks[problem.task].verifier_of(problem)
 
+    def task_of(self, problem: Problem) -> Task:
+        """The problem's own task."""
+        return self.tasks[problem.task]
+
+    def ruled_out(self, problem: Problem, beginning: str, certificate: Certificate) -> bool:
+        """What the problem's own task says."""
+        return self.tasks[problem.task].ruled_out(problem, beginning, certificate)
+
     def problems(self, split: Split) -> Sequence[Problem]:
         """Those of all tasks, in their order."""
         return [problem for task in self.tasks.values() for problem in task.problems(split)]

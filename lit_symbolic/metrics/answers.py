@@ -93,6 +93,21 @@ class MeanLength(Ratio):
         self.add(lengths, torch.ones_like(lengths, dtype=torch.bool))
 
 
+class MeanCost(Ratio):
+    """Mean of what answers cost at test time, see :mod:`lit_symbolic.decoding.spending`.
+
+    Example:
+        >>> cost = MeanCost()
+        >>> cost.update(torch.tensor([3.0, 5.0]))
+        >>> cost.compute().item()
+        4.0
+    """
+
+    def update(self, spent: Tensor) -> None:
+        """Add a batch; ``spent``: float, shape (answers,)."""
+        self.add(spent, torch.ones_like(spent, dtype=torch.bool))
+
+
 class ErrorTokenFraction(Ratio):
     """Share of the tokens that lie in a finding, among the tokens of answers with evidence.
 

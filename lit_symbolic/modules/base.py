@@ -14,9 +14,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from callbacks.reward import RewardCallback
 from lit_symbolic.certificate import Problem
-from lit_symbolic.data import SymbolicDataModule, TaskMixture
-from lit_symbolic.metrics import AnswerMetrics
-from lit_symbolic.modules.iterations import IterationModule
+from lit_symbolic.data import SymbolicDataModule
+from lit_symbolic.decoding import TreeOfThoughts
+from lit_symbolic.modules.evaluated import EvaluatedModule
 from lit_symbolic.modules.minibatches import (
     Lengths,
     Minibatch,
@@ -32,6 +32,7 @@ from lit_symbolic.modules.saving import (
     refuse_foreign_weights,
     require_trained_weights,
 )
+from lit_symbolic.modules.searching import searched
 from lit_symbolic.modules.settings import Evaluation, Optimization
 from lit_symbolic.optimizers import MuonAdamW, adamw, split_for_muon
 from lit_symbolic.policies import PolicyLoader
@@ -39,15 +40,14 @@ from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.policies.special_tokens import require_chat_template
 from lit_symbolic.rewards import CombinationRule, combine, left_out
 from lit_symbolic.rollouts.alignment import align
-from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts, SampledAnswer
+from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
 from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings, left_padded
 from lit_symbolic.rollouts.native import NativeEngine
-from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks import Task
 from lit_symbolic.verifiers import Verifier
 
 
-class SymbolicModule(IterationModule):
+class SymbolicModule(EvaluatedModule):
     """Samples answers, has them verified, and scores them; subclasses say what is learned from.
 
     One iteration is one Trainer epoch: :meth:`iteration_loader` collects it and returns its minibatches.
@@ -109,20 +109,8 @@ class SymbolicModule(IterationModule):
         self.strict_loading = False
         self.model: PreTrainedModel
         self.tokenizer: PreTrainedTokenizerBase
-        self.validation_samples: list[SampledAnswer] = []
-        self._metrics: dict[str, AnswerMetrics] = {}
 
     # ---------------------------------------------------------------- building
-
-    def setup(self, stage: str) -> None:
-        """Make the metrics that the task names."""
-        self._metrics = {name: self.answer_metrics(self.evaluation.samples) for name in ("val", "test", "predict")}
-
-    def answer_metrics(self, samples: int) -> AnswerMetrics:
-        """What is reported about answers to the task's problems, ``samples`` to each; of several tasks each has its own."""
-        task = self.task
-        tasks = task.tasks if isinstance(task, TaskMixture) else {task.name: task}
-        return AnswerMetrics(self.evaluation.pass_at, samples, {name: part.metrics for name, part in tasks.items()})
 
     def configure_model(self) -> None:
         """Load the policy and, where given, the weights to start from."""
@@ -236,7 +224,12 @@ class SymbolicModule(IterationModule):
         return sorted(found, key=lambda callback: not callback.primary)
 
     def rollout(
-        self, problems: Sequence[Problem], samples: int, settings: SamplingSettings, generator: torch.Generator
+        self,
+        problems: Sequence[Problem],
+        samples: int,
+        settings: SamplingSettings,
+        generator: torch.Generator,
+        search: TreeOfThoughts | None = None,
     ) -> Rollouts:
         """Sample answers, have them verified while others are still being sampled, and combine the rewards.
 
@@ -245,6 +238,7 @@ class SymbolicModule(IterationModule):
             samples: Answers per problem.
             settings: How to sample.
             generator: Source of randomness.
+            search: Search each answer step by step instead.
 
         Returns:
             Scored rollouts, a row per answer.
@@ -268,9 +262,19 @@ class SymbolicModule(IterationModule):
 
         with self.timed("time/sampling_seconds"):
             self.announce("sampling", 0, rows)
-            generation = self.engine.generate(
-                self.model, prompts, samples, settings, self.eos_ids, self.pad_id, generator, on_finished
-            )
+            if search is None:
+                generation = self.engine.generate(
+                    self.model, prompts, samples, settings, self.eos_ids, self.pad_id, generator, on_finished
+                )
+                spent: dict[str, Tensor] = {}
+            else:
+                places = [place for place in range(len(prompts)) for _ in range(samples)]
+                generation, spent = searched(
+                    self, search, [problems[place] for place in places], [prompts[place] for place in places], settings, generator
+                )
+                lengths = generation.lengths.tolist()
+                ids = [row[:length] for row, length in zip(generation.ids.tolist(), lengths, strict=True)]
+                on_finished(list(range(rows)), ids)
         prompt_ids, prompt_mask = left_padded(prompts, self.pad_id, self.device)
         if prompt_mask is None:
             prompt_mask = torch.ones_like(prompt_ids, dtype=torch.bool)
@@ -286,6 +290,7 @@ class SymbolicModule(IterationModule):
             ended=generation.ended,
             texts=[aligned[row].text for row in range(rows)],
             spans=[aligned[row].spans for row in range(rows)],
+            spent=spent,
         )
         with self.timed("time/verifying_seconds"):
             self.announce("verifying", 0, rows)
@@ -301,19 +306,33 @@ class SymbolicModule(IterationModule):
         for name, rows in left_out(rollouts.evidence, primary).items():
             self.note(f"rewards/left_out_{name}", rows)
 
-    def _prompt_ids(self, problem: Problem, max_new_tokens: int) -> list[int]:
+    def prompt_ids(self, problem: Problem) -> list[int]:
+        """The prompt as the model reads it."""
         if self.chat:
             message = [{"role": "user", "content": problem.prompt}]
             ids: Any = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=True, return_dict=False)
         else:
             ids = self.tokenizer(problem.prompt)["input_ids"]
+        return list(ids)
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens of the model's context, where it says so."""
         longest = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return None if longest is None else int(longest)
+
+    def has_room(self, problem: Problem, max_new_tokens: int) -> bool:
+        """Whether prompt and answer fit in the model's context."""
+        return self.longest is None or len(self.prompt_ids(problem)) + max_new_tokens <= self.longest
+
+    def _prompt_ids(self, problem: Problem, max_new_tokens: int) -> list[int]:
+        ids, longest = self.prompt_ids(problem), self.longest
         if longest is not None and len(ids) + max_new_tokens > longest:
             raise MisconfigurationException(
                 f"the prompt of problem {problem.id!r} has {len(ids)} tokens and the answer may have {max_new_tokens}, "
                 f"more than the model's {longest} positions; lower model.max_new_tokens or take a model with a longer context"
             )
-        return list(ids)
+        return ids
 
     @property
     def eos_ids(self) -> list[int]:
@@ -326,51 +345,6 @@ class SymbolicModule(IterationModule):
     def pad_id(self) -> int:
         """Id that fills the room after an answer; masks go by length, so any id serves."""
         return int(self.tokenizer.pad_token_id)
-
-    # ---------------------------------------------------------------- validation, test, predict
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Leave problems where they are: they hold no tensors."""
-        return batch if isinstance(batch, list) else super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def validation_step(self, batch: list[Problem], batch_idx: int) -> None:
-        """Sample and score one batch of problems."""
-        if batch_idx == 0:
-            self.validation_samples = []
-        rollouts = self._evaluate("val", batch, batch_idx)
-        self.validation_samples.extend(rollouts.answers())
-
-    def test_step(self, batch: list[Problem], batch_idx: int) -> None:
-        """Sample and score one batch of problems."""
-        self._evaluate("test", batch, batch_idx)
-
-    def predict_step(self, batch: list[Problem], batch_idx: int) -> list[SampledAnswer]:
-        """Sample and score one batch of problems; returns the answers with certificates and token rewards."""
-        return self._evaluate("predict", batch, batch_idx).answers()
-
-    def _evaluate(self, stage: str, problems: list[Problem], batch_idx: int) -> Rollouts:
-        settings = SamplingSettings(self.sampling.max_new_tokens, self.evaluation.temperature)
-        generator = generator_for("evaluation", stage, batch_idx, self.global_rank)
-        rollouts = self.rollout(problems, self.evaluation.samples, settings, generator)
-        self._metrics[stage].to(self.device).update(rollouts)
-        return rollouts
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics, those before the first iteration too."""
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test metrics."""
-        self._log_evaluation("test")
-
-    def _log_evaluation(self, stage: str) -> None:
-        metrics = {f"{stage}/{name}": value for name, value in self._metrics[stage].compute().items()}
-        self._metrics[stage].reset()
-        if self.trainer.sanity_checking:
-            # Lightning drops what is logged here, and the curve would have no beginning.
-            for logger in self.trainer.loggers:
-                logger.log_metrics({name: float(value) for name, value in metrics.items()}, step=self.global_step)
-        self.log_dict(metrics, sync_dist=False)
 
     # ---------------------------------------------------------------- checkpoints
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from lit_symbolic.decoding import TreeOfThoughts
+
 OptimizerName: TypeAlias = Literal["adamw", "muon", "adamw8bit", "paged_adamw8bit"]
 
 
@@ -17,18 +19,25 @@ class Evaluation:
         samples: Answers per problem.
         temperature: Sampling temperature; 0 is greedy, for which one sample suffices.
         pass_at: Values of k for which pass@k is reported; those above ``samples`` are left out.
+        search: Search each answer step by step, see :class:`~lit_symbolic.decoding.TreeOfThoughts`; null samples it in one go.
+        attempts: How often an answer is asked for, as long as the verifier refuses it: each time with what was found in the prompt.
 
     Raises:
-        ValueError: If ``samples`` is not positive.
+        ValueError: If ``samples`` or ``attempts`` is not positive, or a search would propose the same step each time.
     """
 
     samples: int = 8
     temperature: float = 1.0
     pass_at: tuple[int, ...] = (1, 8)
+    search: TreeOfThoughts | None = None
+    attempts: int = 1
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"evaluation.samples must be at least 1, got {self.samples}")
+        for name, value in (("samples", self.samples), ("attempts", self.attempts)):
+            if value < 1:
+                raise ValueError(f"evaluation.{name} must be at least 1, got {value}")
+        if self.search is not None and self.search.proposals > 1 and self.temperature == 0:
+            raise ValueError("evaluation.search.proposals are all the same at evaluation.temperature 0; give a temperature")
 
 
 @dataclass(frozen=True)

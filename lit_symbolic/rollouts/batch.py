@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lit_symbolic.certificate import Certificate, Problem
 
@@ -31,6 +34,7 @@ class SampledAnswer:
         rewards: Combined reward of each token.
         loss_mask: Whether each token counts in the policy loss.
         ended: Whether the answer ended by itself.
+        earlier: The attempts before this one, each of which the verifier refused.
     """
 
     problem: Problem
@@ -40,6 +44,7 @@ class SampledAnswer:
     rewards: tuple[float, ...]
     loss_mask: tuple[bool, ...]
     ended: bool
+    earlier: tuple[SampledAnswer, ...] = ()
 
     def to(self, *_: object, **__: object) -> SampledAnswer:
         """Itself: Lightning moves predictions to the CPU, and there are no tensors here."""
@@ -69,6 +74,8 @@ class Rollouts:
         in_finding: Tokens inside a finding of the primary verifier, bool, shape (rows, length).
         token_rewards: The combined reward, float32, shape (rows, length).
         loss_mask: Tokens that count in policy and value loss, bool, shape (rows, length).
+        spent: What each answer cost where it was searched for or asked for again, float32, shape (rows,), see
+            :mod:`lit_symbolic.decoding.spending`.
     """
 
     problems: list[Problem]
@@ -89,6 +96,7 @@ class Rollouts:
     in_finding: Tensor | None = None
     token_rewards: Tensor | None = None
     loss_mask: Tensor | None = None
+    spent: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.problems)
@@ -98,6 +106,36 @@ class Rollouts:
         """Whether each answer is certified correct and ended by itself, bool, shape (rows,)."""
         certified = torch.tensor([c.correct for c in self.certificates], device=self.ids.device)
         return certified & self.ended
+
+    def replaced(self, rows: Sequence[int], others: Rollouts) -> Rollouts:
+        """A copy with other answers in some rows, which the same callbacks have scored; what these cost is added.
+
+        Args:
+            rows: Which rows.
+            others: An answer for each of them, in order.
+        """
+        at = torch.tensor(list(rows), device=self.ids.device)
+
+        def laid(name: str, ours: Any, theirs: Any) -> Any:
+            if isinstance(ours, dict):
+                return {key: laid(name, value, theirs[key]) for key, value in ours.items()}
+            if isinstance(ours, list):
+                found = dict(zip(rows, theirs, strict=True))
+                return [found.get(row, own) for row, own in enumerate(ours)]
+            if not isinstance(ours, Tensor):
+                return ours
+            if name == "spent":
+                return ours.index_add(0, at, theirs.to(ours))
+            if ours.ndim == 1:
+                return ours.index_copy(0, at, theirs.to(ours))
+            longest = max(ours.shape[1], theirs.shape[1])
+            padded = [
+                pad(values, (longest - values.shape[1], 0) if name.startswith("prompt") else (0, longest - values.shape[1]))
+                for values in (ours, theirs.to(ours))
+            ]
+            return padded[0].index_copy(0, at, padded[1])
+
+        return replace(self, **{f.name: laid(f.name, getattr(self, f.name), getattr(others, f.name)) for f in fields(self)})
 
     def answers(self) -> list[SampledAnswer]:
         """The rows in plain values; needs certificates and combined rewards."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.vocabulary import Vocabulary
 
@@ -16,6 +16,7 @@ PromptStyle = Literal["plain", "few_shot"]
 """``plain``: as short as it gets, for a model that knows one task only; ``few_shot``: an instruction and worked examples."""
 
 MAX_FINDINGS_TOLD = 5
+MAX_QUOTED = 60
 
 
 class Task(ABC):
@@ -30,6 +31,10 @@ class Task(ABC):
     metrics: Sequence[str] = ()
     """Names of what is reported beside success, pass@k and length: metrics of :mod:`lit_symbolic.metrics.named`, or keys of
     ``Certificate.measures``, whose mean is then reported."""
+
+    step_end: str = ""
+    """The character that ends a step of an answer, for searches that go step by step (:mod:`lit_symbolic.decoding`); empty if answers
+    have no steps. An answer's last step ends with the answer."""
 
     @property
     @abstractmethod
@@ -65,17 +70,51 @@ class Task(ABC):
         """The symbolic tool for answers to one problem; a mixture of tasks has several."""
         return self.verifier
 
+    def task_of(self, problem: Problem) -> Task:
+        """The task that a problem belongs to: itself; a mixture has several."""
+        return self
+
+    def ruled_out(self, problem: Problem, beginning: str, certificate: Certificate) -> bool:
+        """Whether the tool's word on the first steps of an answer says that no right answer begins with them.
+
+        By default: it refused them, or found a fault that has a place in them. A fault of the whole text (failed tests), or at its
+        end (something is missing), may be nothing but that they are not all.
+
+        Args:
+            problem: What was asked.
+            beginning: Complete steps.
+            certificate: The verifier's on ``beginning``, as if it were an answer.
+        """
+        written = len(beginning.rstrip())
+        located = [f for f in certificate.findings if f.start < written and (f.start > 0 or f.end < len(beginning))]
+        return certificate.status is Status.REJECTED or bool(located)
+
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
         """The prompt of another attempt: the first one, the answer, and what the symbolic tool found in it."""
-        told = [
-            f"- characters {finding.start} to {finding.end} ({answer[finding.start : finding.end]!r}): {finding.message}"
-            for finding in certificate.findings[:MAX_FINDINGS_TOLD]
-        ]
+        told = [f"- {_place(answer, finding)}: {finding.message}" for finding in certificate.findings[:MAX_FINDINGS_TOLD]]
         more = len(certificate.findings) - len(told)
         told += [f"- and {more} more"] if more > 0 else []
         found = "\n".join(told or [f"- {certificate.evidence or 'it does not reach its goal'}"])
-        return f"{problem.prompt}{answer}\n\nThis answer is wrong:\n{found}\nThe corrected answer:\n"
+        prompt = problem.prompt if problem.prompt[-1:].isspace() else f"{problem.prompt}\n"
+        return f"{prompt}{answer}\n\nThis answer is wrong. What was found in it:\n{found}\nThe corrected answer:\n"
 
     def vocabulary(self) -> Vocabulary:
         """What a tokenizer made for this task alone must hold (the tiny model's); empty if it needs none."""
         return ()
+
+
+def _place(answer: str, finding: Finding) -> str:
+    """Where a fault stands, by line and in the answer's own words: nobody counts characters."""
+    start, end = finding.start, min(finding.end, len(answer))
+    if start >= len(answer):
+        return "at the end"
+    if start == 0 and end == len(answer):
+        return "in the whole answer"
+    line = answer.count("\n", 0, start) + 1
+    if start == end:
+        return f"line {line}, before {_quoted(answer[start:])}"
+    return f"line {line}, {_quoted(answer[start:end])}"
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 1]}…")

@@ -10,7 +10,7 @@ from math import gcd
 from pathlib import Path
 from typing import Literal
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.tasks.base import Split, Task
 from lit_symbolic.verifiers.calculating.arithmetic import OPERATORS, Number, write_step
 from lit_symbolic.verifiers.calculating.game24_solver import (
@@ -85,6 +85,7 @@ class Game24(Task):
 
     name = "game24"
     metrics = ("step_validity",)
+    step_end = "\n"
 
     def __init__(
         self,
@@ -190,6 +191,10 @@ class Game24(Task):
             steps.append(rng.choice(candidates))
             numbers = play(numbers, steps[-1])
         return _write(steps, problem.facts["cards"])
+
+    def ruled_out(self, problem: Problem, beginning: str, certificate: Certificate) -> bool:
+        """See :meth:`Task.ruled_out`; words before the first step are no fault where the verifier skips them."""
+        return (self.strict or "=" in beginning) and super().ruled_out(problem, beginning, certificate)
 
     def vocabulary(self) -> Sequence[str]:
         """Every word of plain prompts and of answers in natural numbers, and the quotients of two cards up to 13."""

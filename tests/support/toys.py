@@ -107,3 +107,12 @@ class Say(Task):
 
     def _facts(self, index: int) -> dict[str, Any]:
         return {"right": self.right, **({"fault": self.faults[index]} if index < len(self.faults) else {})}
+
+
+@dataclass
+class Climb(Say):
+    """The same, its answers in steps of a line."""
+
+    answers: Sequence[str] = ("a", "b", "c", "d", "x")
+    right: str = "a\nb\nc"
+    step_end = "\n"
