@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lit_symbolic.certificate import Certificate, Problem
-from lit_symbolic.decoding.spending import Spent
 from lit_symbolic.decoding.steps import whole_steps
 from lit_symbolic.decoding.tree_of_thoughts import DISCARDED, Judge, Thought
+from lit_symbolic.rollouts.spending import Spent
 from lit_symbolic.tasks import Task
 
 Certify = Callable[[Sequence[tuple[Problem, str]]], list[Certificate]]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lit_symbolic.decoding.spending import Spent
 from lit_symbolic.rollouts.engine import Generation
+from lit_symbolic.rollouts.spending import Spent
 
 DISCARDED = -math.inf
 

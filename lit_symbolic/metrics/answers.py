@@ -94,7 +94,7 @@ class MeanLength(Ratio):
 
 
 class MeanCost(Ratio):
-    """Mean of what answers cost at test time, see :mod:`lit_symbolic.decoding.spending`.
+    """Mean of what answers cost at test time, see :mod:`lit_symbolic.rollouts.spending`.
 
     Example:
         >>> cost = MeanCost()

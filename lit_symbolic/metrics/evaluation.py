@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lit_symbolic.decoding.spending import Cost
 from lit_symbolic.metrics.answers import EndRate, ErrorTokenFraction, MeanCost, MeanLength, NoEvidenceCount, SuccessRate
 from lit_symbolic.metrics.named import named_metric
 from lit_symbolic.metrics.pass_at_k import PassAtK
+from lit_symbolic.rollouts.spending import Cost
 
 if TYPE_CHECKING:
     from lit_symbolic.certificate import Certificate
@@ -26,14 +26,14 @@ class AnswerMetrics(nn.Module):
     ``success_rate``, ``mean_length``, ``end_rate``, ``error_token_fraction``, ``no_evidence_count``, ``pass@k`` with ``pass@k_low``
     and ``pass@k_high``, and each of the tasks' own metrics that their verifiers gave something for. With several tasks also
     ``success_rate/<task>``, and a metric that several of them name as ``<metric>/<task>``: over all of them together it would
-    mix what cannot be compared. Where answers were searched for or asked for again, also the mean of what they cost, as
-    ``spent/<cost>``.
+    mix what cannot be compared. With ``costs`` also the mean of what they cost, as ``spent/<cost>``.
 
     Args:
         pass_at: Values of k; those above ``samples`` are left out.
         samples: Answers per problem.
         metrics: The metrics that each task names (see :mod:`lit_symbolic.metrics.named`), by ``Problem.task``.
         resamples: Bootstrap draws for the intervals.
+        costs: Whether answers are searched for or asked for again, and cost more than their tokens.
 
     Example:
         >>> from lit_symbolic.certificate import Certificate, Problem
@@ -54,6 +54,7 @@ class AnswerMetrics(nn.Module):
         samples: int = 1,
         metrics: Mapping[str, Sequence[str]] | None = None,
         resamples: int = 1_000,
+        costs: bool = False,
     ) -> None:
         super().__init__()
         self.success_rate = SuccessRate()
@@ -70,7 +71,8 @@ class AnswerMetrics(nn.Module):
         self.own_metrics = nn.ModuleList(named_metric(name) for _, name in named)
         self.tasks = list(metrics) if len(metrics) > 1 else []
         """Tasks whose success is reported apart, by :attr:`task_success`."""
-        self.spent = nn.ModuleList(MeanCost() for _ in get_args(Cost))
+        self.costs: tuple[str, ...] = get_args(Cost) if costs else ()
+        self.spent = nn.ModuleList(MeanCost() for _ in self.costs)
         self.task_success = nn.ModuleList(SuccessRate() for _ in self.tasks)
 
     def update(self, rollouts: Rollouts) -> None:
@@ -93,7 +95,7 @@ class AnswerMetrics(nn.Module):
         self.no_evidence_count.update(evidence)
         for metric in cast(Iterable[PassAtK], self.pass_at):
             metric.update(correct, prompt_index, evidence)
-        for cost, mean in zip(get_args(Cost), cast(Iterable[MeanCost], self.spent), strict=True):
+        for cost, mean in zip(self.costs, cast(Iterable[MeanCost], self.spent), strict=True):
             mean.update(rollouts.spent.get(cost, correct.new_zeros(0).float()))
         certificates: dict[str, list[Certificate]] = defaultdict(list)
         for problem, certificate in zip(rollouts.problems, rollouts.certificates, strict=True):
@@ -113,7 +115,7 @@ class AnswerMetrics(nn.Module):
             found |= metric.compute()
         own = dict(zip([name for _, name in self.own], cast(Iterable[Metric], self.own_metrics), strict=True))
         own |= {f"success_rate/{task}": cast(Metric, rate) for task, rate in zip(self.tasks, self.task_success, strict=True)}
-        own |= {f"spent/{cost}": mean for cost, mean in zip(get_args(Cost), cast(Iterable[Metric], self.spent), strict=True)}
+        own |= {f"spent/{cost}": mean for cost, mean in zip(self.costs, cast(Iterable[Metric], self.spent), strict=True)}
         computed = {name: metric.compute() for name, metric in own.items()}
         return found | {name: value for name, value in computed.items() if not value.isnan()}
 

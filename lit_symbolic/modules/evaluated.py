@@ -13,13 +13,13 @@ from torchmetrics import SumMetric
 
 from lit_symbolic.certificate import Certificate, Finding, Problem
 from lit_symbolic.data import TaskMixture
-from lit_symbolic.decoding.spending import Spent
 from lit_symbolic.decoding.tree_of_thoughts import TreeOfThoughts
 from lit_symbolic.metrics import AnswerMetrics
 from lit_symbolic.modules.iterations import IterationModule
 from lit_symbolic.modules.settings import Evaluation
 from lit_symbolic.rollouts.batch import Rollouts, SampledAnswer
 from lit_symbolic.rollouts.engine import SamplingSettings
+from lit_symbolic.rollouts.spending import Spent
 from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks import Task
 
@@ -69,15 +69,16 @@ class EvaluatedModule(IterationModule):
     def setup(self, stage: str) -> None:
         """Make the metrics that the task names."""
         settings = self.evaluation
-        self._metrics = {name: self.answer_metrics(settings.samples) for name in STAGES}
+        costs = settings.attempts > 1 or settings.search is not None
+        self._metrics = {name: self.answer_metrics(settings.samples, costs) for name in STAGES}
         counts = [settings.samples, *[1] * (settings.attempts - 1)] if settings.attempts > 1 else []
-        self._attempts = {name: [AttemptMetrics(self.answer_metrics(samples)) for samples in counts] for name in STAGES}
+        self._attempts = {name: [AttemptMetrics(self.answer_metrics(samples, costs)) for samples in counts] for name in STAGES}
 
-    def answer_metrics(self, samples: int) -> AnswerMetrics:
+    def answer_metrics(self, samples: int, costs: bool = False) -> AnswerMetrics:
         """What is reported about answers to the task's problems, ``samples`` to each; of several tasks each has its own."""
         task = self.task
         tasks = task.tasks if isinstance(task, TaskMixture) else {task.name: task}
-        return AnswerMetrics(self.evaluation.pass_at, samples, {name: part.metrics for name, part in tasks.items()})
+        return AnswerMetrics(self.evaluation.pass_at, samples, {name: part.metrics for name, part in tasks.items()}, costs=costs)
 
     # ---------------------------------------------------------------- Lightning's hooks
 

@@ -12,11 +12,11 @@ from torch import Tensor
 from callbacks.reward import VerifierReward
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.decoding.judges import BothJudges, OpinionJudge, ToolJudge, step_logprob
-from lit_symbolic.decoding.spending import Spent
 from lit_symbolic.decoding.steps import decoded, step_stops
 from lit_symbolic.decoding.tree_of_thoughts import Judge, Thought, TreeOfThoughts, tree_of_thoughts
 from lit_symbolic.decoding.verdicts import expected_verdicts, verdict_problem
 from lit_symbolic.rollouts.engine import Generation, SamplingSettings
+from lit_symbolic.rollouts.spending import Spent
 
 if TYPE_CHECKING:
     from lit_symbolic.modules.base import SymbolicModule

@@ -75,7 +75,7 @@ class Rollouts:
         token_rewards: The combined reward, float32, shape (rows, length).
         loss_mask: Tokens that count in policy and value loss, bool, shape (rows, length).
         spent: What each answer cost where it was searched for or asked for again, float32, shape (rows,), see
-            :mod:`lit_symbolic.decoding.spending`.
+            :mod:`lit_symbolic.rollouts.spending`.
     """
 
     problems: list[Problem]
