@@ -34,9 +34,14 @@ SCHEMES: dict[str, tuple[str, ...]] = {
     "token_penalty": ("--reward.scheme", "token_penalty", *AT_THE_END),
     "token_sum_at_end": ("--reward.scheme", "token_sum_at_end", *AT_THE_END),
     "token_shuffled": ("--reward.scheme", "token_shuffled", *AT_THE_END),
+    **{
+        f"until_error, near, {estimator}": ("--reward.scheme", "until_error", "--model.advantage.estimator", estimator)
+        for estimator in ("rloo", "grpo", "reinforce++")
+    },
 }
 """Flags of each arm. The first is the recipe: -1 on the first wrong token, and a discount of 0.7 per token, which makes the
-tokens near it answer for it. The third also pays half a point for the share of right tokens. The others differ in the scheme."""
+tokens near it answer for it. The third also pays half a point for the share of right tokens. The others differ in the scheme; the
+last three are the recipe without a critic."""
 
 
 def cell(scale: Scale, scheme: str, seed: int, iterations: int) -> dict[str, Any]:
