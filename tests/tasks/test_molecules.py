@@ -25,7 +25,7 @@ from tiny import CONFIGS
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SPLITS = ("train", "validation", "test")
-TASK = MoleculeGeneration(validation_problems=40, test_problems=40)
+TASK = MoleculeGeneration(validation_problems=20, test_problems=40)
 
 ROWS = [
     ("11", "OCC#N", "The molecule is a nitrile that has a hydroxy group."),
@@ -62,7 +62,7 @@ def test_references_are_right_and_no_problem_is_in_two_splits():
     keys = {split: {problem.id for problem in TASK.problems(split)} for split in SPLITS}
     assert not keys["train"] & (keys["validation"] | keys["test"])
     assert not keys["validation"] & keys["test"]
-    assert [len(TASK.problems(split)) for split in ("validation", "test")] == [40, 40]
+    assert [len(TASK.problems(split)) for split in ("validation", "test")] == [20, 40]
     for split in SPLITS:
         for problem in TASK.problems(split)[:40]:
             assert split_of(problem.id) == split
@@ -81,9 +81,9 @@ def test_training_problems_are_drawn_without_end_and_never_held_out():
 
 
 def test_splits_depend_on_their_seed_and_not_on_each_others_size():
-    assert MoleculeGeneration(validation_problems=7).problems("test")[:40] == TASK.problems("test")
-    other = MoleculeGeneration(split_seed=1, test_problems=40).problems("test")
-    assert {problem.id for problem in other} != {problem.id for problem in TASK.problems("test")}
+    assert MoleculeGeneration(validation_problems=7, test_problems=15).problems("test") == TASK.problems("test")[:15]
+    other = MoleculeGeneration(split_seed=1, test_problems=3).problems("test")
+    assert not {problem.id for problem in other} & {problem.id for problem in TASK.problems("test")}
 
 
 def test_a_description_of_another_molecule_is_not_right():
@@ -406,13 +406,13 @@ def test_a_recipe_takes_a_step(recipe, run_cli, tmp_path):
         "data": {"task": {"init_args": {"validation_problems": 2, "test_problems": 2}}},
     }
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small))
-    rows = ["demonstrations=8"] if recipe == "sft" else ["problems=2", "samples=2", "init_from=null"]
+    rows = ["demonstrations=8"] if recipe == "sft" else ["problems=2", "samples=2", "init_from=null", "max_new_tokens=8"]
     cli = run_cli(
         [
             "fit",
             f"--config={CONFIGS / 'molecules' / recipe}.yaml",
             f"--config={tmp_path / 'small.yaml'}",
-            *(f"--model.{setting}" for setting in (*rows, "max_new_tokens=8")),
+            *(f"--model.{setting}" for setting in rows),
             "--trainer.max_epochs=1",
             "--trainer.accelerator=cpu",
             "--trainer.num_sanity_val_steps=0",

@@ -64,7 +64,7 @@ def test_valences_are_judged_in_what_is_written_and_not_in_what_a_repair_would_m
 
 
 @given(answers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_answer_gets_certificates_with_spans_inside_it_and_the_same_ones_twice(text):
     for tool in TOOLS:
         certificate = tool.verify(PROBLEM, text)
@@ -77,20 +77,20 @@ def test_any_answer_gets_certificates_with_spans_inside_it_and_the_same_ones_twi
 
 
 @given(answers)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_all_three_certify_is_what_the_one_tool_certifies(text):
     assert all(correct(text)) == MoleculeGenerationVerifier().verify(PROBLEM, text).correct
 
 
 @given(answers)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_one_tools_findings_are_found_by_one_of_the_three(text):
     theirs = {finding for tool in TOOLS for finding in tool.verify(PROBLEM, text).findings}
     assert set(MoleculeGenerationVerifier().verify(PROBLEM, text).findings) <= theirs
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join), st.lists(st.sampled_from(PARTS), max_size=6).map("".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_valence_that_is_wrong_in_a_beginning_is_wrong_in_the_whole(beginning, rest):
     early = [f for f in ValenceVerifier("smiles").verify(PROBLEM, beginning).findings if f.kind == "valence"]
     whole = read_molecule(beginning + rest, "smiles")
