@@ -26,7 +26,7 @@ DEMO_PPO ?= --config configs/game24/ppo_token.yaml --trainer.max_epochs 100 --tr
 
 .PHONY: help
 help:  ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: venv  ## set up, then train the tiny model by SFT and by PPO, and say where the report is
@@ -37,6 +37,12 @@ demo: venv  ## set up, then train the tiny model by SFT and by PPO, and say wher
 .PHONY: test
 test: lint  ## set up, then ruff, mypy and the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+
+.PHONY: test-trl
+test-trl:  ## the tests with TRL's own trainer, in a virtual environment of their own
+	$(MAKE) venv VENV=$(VENV)-trl
+	$(VENV)-trl/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[trl]'
+	OMP_NUM_THREADS=1 $(VENV)-trl/bin/python -m pytest tests/verifiers/test_trl_reward.py
 
 .PHONY: lint
 lint: venv  ## ruff and mypy
@@ -58,5 +64,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 .PHONY: clean
-clean:  ## remove the virtual environment and the caches (runs/ stays)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove the virtual environments and the caches (runs/ stays)
+	rm -rf $(VENV) $(VENV)-trl build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
