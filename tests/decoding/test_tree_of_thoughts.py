@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lit_symbolic.decoding import TreeOfThoughts
 from lit_symbolic.decoding.judges import BothJudges, step_logprob
-from lit_symbolic.decoding.spending import Spent
 from lit_symbolic.decoding.tree_of_thoughts import DISCARDED, Judge, Thought, tree_of_thoughts
 from lit_symbolic.rollouts.engine import Generation
+from lit_symbolic.rollouts.spending import Spent
 
 EOS, STOP, PAD = 1, 2, 0
 Tree = dict[tuple[int, ...], list[tuple[list[int], float]]]
