@@ -136,6 +136,9 @@ class PseudocodeToCpp(Task):
             raise ValueError(f"blocks are two numbers from 1 to 8, the smaller first, got {blocks}")
         if min(train_problems, validation_problems, test_problems) < 1:
             raise ValueError("train_problems, validation_problems and test_problems are at least 1")
+        for name, bound in (("max_lines", max_lines), ("max_characters", max_characters)):
+            if bound is not None and bound < 1:
+                raise ValueError(f"{name} is at least 1, or null for no bound; got {bound}")
         if public_tests < 0 or hidden_tests < 0 or not 1 <= public_tests + hidden_tests <= INPUTS_EACH:
             raise ValueError(
                 f"public_tests and hidden_tests are 1 to {INPUTS_EACH} together, got {public_tests} and {hidden_tests}"

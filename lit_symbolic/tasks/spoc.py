@@ -92,7 +92,7 @@ def read_spoc(
     """Read the programs of all splits, see :class:`lit_symbolic.tasks.pseudocode.PseudocodeToCpp` for what is read.
 
     A row that cannot be read is told with its place and counted; its program is then left out. Programs without test cases, too
-    long ones, and those for a problem of a held-out split are left out and counted. A file is read once in a process.
+    long ones, and those for a problem of a held-out split are left out and counted.
 
     Args:
         data: The set's folder, or the id of a data set on the hub whose rows have the columns of the set's files.
@@ -112,10 +112,11 @@ def read_spoc(
     found, skipped, corrupt, total = {}, Counter[str](), [], 0
     folder = Path(testcases) if testcases is not None else None if is_on_hub(data) else Path(data) / TESTCASES
     for split, rows in _sources(data, test_file, cut_by_hash).items():
-        accepted = accept(rows, _parse, f"{data} ({split})", max_corrupt)
-        total += accepted.total
-        corrupt += accepted.corrupt
-        found[split] = _programs(accepted.items, skipped)
+        part = read_programs(rows, f"{data} ({split})", max_corrupt)
+        found[split] = part.items
+        total += part.total
+        corrupt += part.corrupt
+        skipped[INCOMPLETE] += part.incomplete
     if "train" not in found:
         held_out = {p.problem for p in found["validation"] if split_of(p.problem, seed) != "train"}
         found["train"] = [p for p in found["validation"] if p.problem not in held_out]
@@ -125,16 +126,8 @@ def read_spoc(
     for split in reversed(SPLITS):
         kept = []
         for annotated in found[split]:
-            tests = annotated.tests or (_tests(folder, annotated.problem) if folder is not None else ())
-            reason = (
-                HELD_OUT
-                if annotated.problem in taken
-                else NO_TESTS
-                if not tests
-                else TOO_LONG
-                if _too_long(annotated.lines, max_lines, max_characters)
-                else ""
-            )
+            tests = annotated.tests or (testcases_of(folder, annotated.problem) if folder is not None else ())
+            reason = _why_not(annotated, tests, taken, max_lines, max_characters)
             if reason:
                 skipped[reason] += 1
             else:
@@ -142,10 +135,10 @@ def read_spoc(
         taken |= {annotated.problem for annotated in found[split]}
         splits[split] = kept
         if not kept:
-            raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(skipped)}")
-    for reason, count in skipped.items():
+            raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}")
+    for reason, count in (+skipped).items():
         LOG.warning("%s: %d programs are left out: %s", data, count, reason)
-    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(skipped))
+    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped))
 
 
 def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split, Iterable[Row]]:
@@ -167,31 +160,81 @@ def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split,
     return sources
 
 
+@dataclass(frozen=True)
+class ProgramsRead:
+    """What was made of one file.
+
+    Args:
+        items: Its whole programs, in order, without tests but for those that stand in its rows.
+        total: Rows in all.
+        corrupt: Place and fault of each row that could not be used.
+        incomplete: How many programs lack a line.
+    """
+
+    items: list[AnnotatedProgram]
+    total: int
+    corrupt: list[str]
+    incomplete: int
+
+
+def read_programs(rows: Iterable[Row], source: str | Path, max_corrupt: float = 0.01) -> ProgramsRead:
+    """Put rows together to programs. Where a row is corrupt, so is the program that it may belong to.
+
+    Args:
+        rows: With the columns of the set's files.
+        source: Where they come from, for messages.
+        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`.
+
+    Raises:
+        ValueError: As for :func:`~lit_symbolic.tasks.rows.accept`.
+    """
+    at = -1
+
+    def counted() -> Iterator[Row]:
+        nonlocal at
+        for at, row in enumerate(rows):  # noqa: B007 - read by parse()
+            yield row
+
+    def parse(row: Row) -> _ProgramLine:
+        return _parse(row, at)
+
+    accepted = accept(counted(), parse, source, max_corrupt)
+    groups = list(_grouped(accepted.items))
+    behind = [*(group[0].row for group in groups[1:]), accepted.total]
+    items = [
+        AnnotatedProgram(*group[0].program, tuple(row.line for row in group), group[0].tests)
+        for group, next_row in zip(groups, behind, strict=True)
+        if group[0].number == 0 and group[-1].number == len(group) - 1 and group[-1].row + 1 == next_row
+    ]
+    return ProgramsRead(items, accepted.total, accepted.corrupt, len(groups) - len(items))
+
+
 @dataclass(frozen=True, slots=True)
 class _ProgramLine:
-    """A row: a line, where it belongs, and tests if the row has them."""
+    """A line, its place among the rows and in its program, and tests if the row has them."""
 
+    row: int
     program: tuple[str, str, str]
     number: int
     line: Line
     tests: tuple[dict[str, Any], ...]
 
 
-def _parse(row: Row) -> _ProgramLine:
+def _parse(row: Row, at: int) -> _ProgramLine:
     code = row.text("code")
     number, indent = int(row.fields["line"]), int(row.fields["indent"])
     if number < 0 or not 0 <= indent <= 100:
         raise ValueError(f"expected line and indent to be small numbers, got {number} and {indent}")
     text = row.fields.get("text") or ""
     # What is not UTF-8 was replaced on reading, and in code that is a fault.
-    if "�" in code:
+    if "\ufffd" in code:
         raise ValueError("the code is not UTF-8")
     tests = tuple(
         {"input": str(test["input"]), "output": str(test["output"]), "hidden": bool(test.get("hidden"))}
         for test in row.fields.get("tests") or ()
     )
-    place = _word(row, "probid"), _word(row, "subid"), _word(row, "workerid")
-    return _ProgramLine(place, number, Line(code, text.strip(), indent), tests)
+    program = _word(row, "probid"), _word(row, "subid"), _word(row, "workerid")
+    return _ProgramLine(at, program, number, Line(code, text.strip(), indent), tests)
 
 
 def _word(row: Row, name: str) -> str:
@@ -199,18 +242,8 @@ def _word(row: Row, name: str) -> str:
     return str(value) if isinstance(value := row.fields[name], int) else row.text(name)
 
 
-def _programs(rows: Iterable[_ProgramLine], skipped: Counter[str]) -> list[AnnotatedProgram]:
-    """Rows put together to programs, each of which begins with line 0."""
-    programs: list[AnnotatedProgram] = []
-    for rows_of_one in _grouped(rows):
-        if [row.number for row in rows_of_one] != list(range(len(rows_of_one))):
-            skipped[INCOMPLETE] += 1
-            continue
-        programs.append(AnnotatedProgram(*rows_of_one[0].program, tuple(row.line for row in rows_of_one), rows_of_one[0].tests))
-    return programs
-
-
 def _grouped(rows: Iterable[_ProgramLine]) -> Iterator[list[_ProgramLine]]:
+    """The rows of one program after the other: a new one begins where the lines do not go on."""
     group: list[_ProgramLine] = []
     for row in rows:
         if group and (row.number <= group[-1].number or row.program != group[-1].program):
@@ -221,14 +254,27 @@ def _grouped(rows: Iterable[_ProgramLine]) -> Iterator[list[_ProgramLine]]:
         yield group
 
 
-def _too_long(lines: tuple[Line, ...], max_lines: int | None, max_characters: int | None) -> bool:
-    characters = len(program(lines, "commented"))
-    return (max_lines is not None and len(lines) > max_lines) or (max_characters is not None and characters > max_characters)
+def _why_not(
+    annotated: AnnotatedProgram,
+    tests: tuple[dict[str, Any], ...],
+    taken: set[str],
+    max_lines: int | None,
+    max_characters: int | None,
+) -> str:
+    """Why a program is left out; empty if it is not."""
+    if annotated.problem in taken:
+        return HELD_OUT
+    if not tests:
+        return NO_TESTS
+    characters = len(program(annotated.lines, "commented"))
+    if (max_lines or len(annotated.lines)) < len(annotated.lines) or (max_characters or characters) < characters:
+        return TOO_LONG
+    return ""
 
 
 @cache
-def _tests(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
-    """The test cases of one problem; empty if there are none.
+def testcases_of(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
+    """The test cases of one problem, from the set's folder of that name; empty if there are none.
 
     Raises:
         ValueError: If a file is not in the set's format.

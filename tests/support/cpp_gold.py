@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
 import random
 import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_symbolic.certificate import Problem
+from lit_symbolic.tasks import spoc as spoc_files
+from lit_symbolic.tasks.listing import program
+from lit_symbolic.tasks.rows import delimited_rows
+from lit_symbolic.tasks.spoc import COLUMNS, read_programs, testcases_of
 from lit_symbolic.verifiers.compiling.program import Token, tokenize
 
 DATA = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SPOC = DATA / "spoc"
 HUMANEVAL_X = DATA / "humaneval_x_cpp" / "humaneval_cpp.jsonl.gz"
 
-SPOC_STANDARD = "gnu++14"
-"""What GCC 5.5, the compiler that the set names, compiles by default is gnu++98; the programs also use what came with C++11."""
-SPOC_PREFIX = '#include <bits/stdc++.h>\nextern "C" char* gets(char*);\nusing namespace std;\n'
-"""``gets`` is declared since the language has dropped it; the system's library still has it."""
+
+SPOC_STANDARD, SPOC_PREFIX = spoc_files.STANDARD, spoc_files.PREFIX
 
 
 class Answer(NamedTuple):
@@ -36,28 +35,10 @@ class Answer(NamedTuple):
 
 def spoc(split: str) -> Iterator[Answer]:
     """The programs of ``spoc-train-<split>.tsv``, assembled from their lines, with public and hidden test cases."""
-    with open(SPOC / "train" / "split" / f"spoc-train-{split}.tsv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    starts = [index for index, row in enumerate(rows) if row["line"] == "0"] + [len(rows)]
-    for first, behind in pairwise(starts):
-        lines = rows[first:behind]
-        text = "".join("  " * int(row["indent"]) + row["code"] + "\n" for row in lines)
-        head = lines[0]
-        name = f"{head['probid']}-{head['subid']}-{head['workerid']}"
-        facts: dict[str, Any] = {"prefix": SPOC_PREFIX, "tests": spoc_tests(head["probid"])}
-        yield Answer(Problem("spoc", name, "", facts), text)
-
-
-@lru_cache(None)
-def spoc_tests(problem: str) -> list[dict[str, Any]]:
-    """Test cases of one problem of SPoC."""
-    tests = []
-    for visibility in ("public", "hidden"):
-        content = (SPOC / "testcases" / problem / f"{problem}_testcases_{visibility}.txt").read_text()
-        for case in content.split("###ENDOUTPUT###\n")[:-1]:
-            given, _, output = case.partition("###ENDINPUT###\n")
-            tests.append({"input": given, "output": output, "hidden": visibility == "hidden"})
-    return tests
+    path = SPOC / "train" / "split" / f"spoc-train-{split}.tsv"
+    for found in read_programs(delimited_rows(path, "\t", quoted=False, columns=COLUMNS), path, max_corrupt=0.0).items:
+        facts: dict[str, Any] = {"prefix": SPOC_PREFIX, "tests": list(testcases_of(SPOC / "testcases", found.problem))}
+        yield Answer(Problem("spoc", found.id, "", facts), program(found.lines) + "\n")
 
 
 def humaneval_x() -> Iterator[Answer]:

@@ -187,6 +187,7 @@ def test_the_vocabulary_is_the_same_for_everyone_writes_everything_and_keeps_tok
         ({"blocks": (2, 1)}, "blocks are two numbers from 1 to 8"),
         ({"blocks": (0, 1)}, "blocks are two numbers"),
         ({"test_problems": 0}, "at least 1"),
+        ({"max_lines": 0}, "max_lines is at least 1, or null"),
         ({"public_tests": 0, "hidden_tests": 0}, "1 to 12 together"),
         ({"hidden_tests": 11}, "1 to 12 together"),
     ],
@@ -327,6 +328,19 @@ def test_a_corrupt_row_is_told_and_its_program_left_out(spoc):
 
 
 @pytest.mark.parametrize(
+    ("line", "kept"), [(12, ["1A-0-00", "2B-2-00", "3C-3-00"]), (36, ["1A-0-00", "1A-1-00", "2B-2-00", "3C-3-00"])]
+)
+def test_a_program_whose_last_line_is_corrupt_is_no_whole_program(spoc, line, kept):
+    path = spoc / "train" / "split" / "spoc-train-train.tsv"
+    lines = path.read_text().split("\n")
+    lines[line] = "}"
+    path.write_text("\n".join(lines))
+    task = PseudocodeToCpp(data=spoc, max_corrupt=0.1)
+    assert ids(task)["train"] == kept
+    assert task.spoc.skipped[INCOMPLETE] == 1
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "holds no rows"),
@@ -395,9 +409,9 @@ class TestSpocsOwnFiles:
         assert not problems["train"] & problems["validation"]
         assert not problems["test"] & (problems["train"] | problems["validation"])
 
-    @pytest.mark.parametrize("layout", ["plain", "commented"])
     @pytest.mark.skipif(shutil.which("g++") is None or not sandboxed(), reason="needs g++ and a sandbox")
-    def test_a_gold_program_passes_its_tests_without_optimization(self, layout):
-        task = PseudocodeToCpp(data=SHARED / "spoc", cut_by_hash=True, layout=layout)
-        problem = random.Random(layout).choice(task.problems("test"))
-        assert certify(task, problem, problem.reference).correct, problem.id
+    def test_a_gold_program_passes_its_tests_without_optimization_in_both_layouts(self, whole_spoc):
+        index = random.Random(0).randrange(1025)
+        problem, found = whole_spoc.problems("test")[index], whole_spoc.spoc.splits["test"][index]
+        assert certify(whole_spoc, problem, program(found.lines)).correct, problem.id
+        assert certify(whole_spoc, problem, program(found.lines, "commented")).correct, problem.id
