@@ -2,6 +2,7 @@
 
     python benchmarks/sampling.py                # about an hour; cells under benchmarks/results/sampling/, then sampling.md
     python benchmarks/sampling.py --minutes 10   # begins no cell after that; the table holds what is there
+    python benchmarks/sampling.py --report       # measures nothing: the table of the cells that are there
     python benchmarks/sampling.py --quick        # seconds; prints only
 
 A cell is one batch, one seed and one number of threads; a finished cell is not measured again. All contestants of a cell run
@@ -18,7 +19,6 @@ import importlib.util
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -200,7 +200,7 @@ def cell(
     load = [os.getloadavg()[0]]
     work = make_work(seed, *SHAPES[rows], 6 if quick else NEW_TOKENS, prompt)
     seconds = measure(contestants(work, engines, prompt == "game24"), 1 if quick else repetitions_of(rows, prompt))
-    result = {"seconds": seconds, "load": [*load, os.getloadavg()[0]], "torch": torch.__version__}
+    result = {"seconds": seconds, "load": [*load, os.getloadavg()[0]], "torch": torch.__version__, "processor": _processor()}
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
@@ -257,12 +257,53 @@ def tables(results: dict[tuple[int, str | int], Seconds], tokens: int) -> list[s
     return [*lines, table(("answers", "prompt", *timed), rows)]
 
 
+TARGET_SHARE, TARGET_FACTOR = 0.7, 2.5
+
+
+def targets(results: dict[tuple[int, str | int], Seconds], threads: int) -> list[str]:
+    """Whether the native engine is where it should be, row by row, and why it is not where it is not."""
+    rows, missed = [], {"share": [], "factor": []}
+    for (answers, prompt), seconds in results.items():
+        label = f"{answers} answers, prompts of {prompt}"
+        share = median(quotients(seconds, floor_of("native"), "native"))
+        factor = median(quotients(seconds, [GENERATE], "native"))
+        possible = median(1 / share for share in quotients(seconds, floor_of(GENERATE), GENERATE))
+        row = [str(answers), str(prompt), "-", "-", f"{possible:.2f}", f"{factor:.2f}: {'met' if factor >= 1 else 'missed'}"]
+        if answers >= 64:
+            row[2] = f"{share:.2f}: {'met' if round(share, 2) >= TARGET_SHARE else 'missed'}"
+            missed["share"] += [label] * row[2].endswith("missed")
+        if answers == 256:
+            row[3] = f"{factor:.2f}: {'met' if round(factor, 2) >= TARGET_FACTOR else 'missed'}"
+            missed["factor"] += [label] * row[3].endswith("missed")
+        rows.append(row)
+    header = (
+        *("answers", "prompt", f"share of the floor, at least {TARGET_SHARE:g}", f"times `generate`, at least {TARGET_FACTOR:g}"),
+        *("times `generate` of the floor itself", "not slower than `generate`"),
+    )
+    lines = ["Targets, for `native`, by the medians:", "", table(header, rows)]
+    if missed["share"]:
+        lines += [
+            "",
+            f"Below {TARGET_SHARE:.0%} of the floor ({'; '.join(missed['share'])}): beside its products the engine has norms, rotations, softmax, "
+            "copies into the cache and the drawing of tokens, which weigh more where few rows share a product (not measured apart).",
+        ]
+    if missed["factor"]:
+        lines += [
+            "",
+            f"Less than {TARGET_FACTOR:g} times `generate` ({'; '.join(missed['factor'])}): with {threads} thread{'s' * (threads > 1)} "
+            "`generate` itself is so near the floor that the bare products alone would be only as many times as fast as the column beside it says.",
+        ]
+    return lines
+
+
 def report(threads: Sequence[int], seeds: Sequence[int], quick: bool, until: float) -> str:
     """Measure what is missing, and write it down as Markdown."""
     folder = None if quick else RESULTS
     shapes = [(1, "game24"), (16, 16)] if quick else [(rows, prompt) for prompt in PROMPTS for rows in SHAPES]
     policy = os.environ.get("OMP_WAIT_POLICY", "")
-    sections, loads, absent = [], [], []
+    sections, absent = [], []
+    loads: dict[str, list[float]] = {}
+    where: dict[str, dict[str | int, dict[int, None]]] = {}
     found: dict[int, dict[tuple[int, str | int], Seconds]] = {count: {} for count in threads}
     # One kind of prompt after the other, so that a run that was cut short has whole tables of some.
     for (rows, prompt), count in ((shape, count) for shape in shapes for count in threads):
@@ -271,22 +312,31 @@ def report(threads: Sequence[int], seeds: Sequence[int], quick: bool, until: flo
         if len(measured) < len(seeds):
             absent.append(f"{rows} answers to prompts of {prompt} with {count} threads")
             continue
-        loads += [load for one in measured for load in one["load"]]
+        for one in measured:
+            loads.setdefault(one["processor"], []).extend(one["load"])
+            where.setdefault(one["processor"], {}).setdefault(prompt, {})[rows] = None
         found[count][rows, prompt] = merged(measured)
     for count, results in found.items():
         if results:
             sections += ["", f"## {count} thread{'s' if count > 1 else ''}", "", *tables(results, 6 if quick else NEW_TOKENS)]
+            sections += [] if quick else ["", *targets(results, count)]
     lines = [
         "# Sampling",
         "",
-        f"    {policy and f'OMP_WAIT_POLICY={policy} '}python benchmarks/sampling.py {' '.join(sys.argv[1:])}".rstrip(),
+        f"    {policy and f'OMP_WAIT_POLICY={policy} '}python benchmarks/sampling.py{' --quick' * quick}",
         "",
         f"Answers of {6 if quick else NEW_TOKENS} tokens, 8 to a prompt (1 where there is one answer), tiny model (`tiny_llama` with "
         "the Game of 24's words), float32. Prompts: the Game of 24's, or random ones of 16, 128 and 512 tokens. "
-        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, {_processor()}; "
-        f"load average {min(loads):.1f} to {max(loads):.1f} while it ran. Seeds {', '.join(map(str, seeds))} (weights, prompts, sampling). "
+        f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}. "
+        f"Seeds {', '.join(map(str, seeds))} (weights, prompts, sampling). "
         "All contestants of a batch in one process in a turning order; ratios are taken within a repetition: median (least to largest).",
         "",
+        *(
+            f"Measured on {processor}, load average {min(loads[processor]):.1f} to {max(loads[processor]):.1f}: "
+            + "; ".join(f"prompts of {prompt}, {', '.join(map(str, rows))} answers" for prompt, rows in cells.items())
+            + ".\n"
+            for processor, cells in where.items()
+        ),
         "The floor is the bare matrix products of the work: those with weights, the prompt's once for its samples, in the largest "
         "matrices possible, and those of attention over one cache for each answer, of the mean length. `native, bfloat16` "
         "is held against products with weights in bfloat16, all others against float32; attention is float32 in both. "
@@ -323,11 +373,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--quick", action="store_true", help="small batches, once, written nowhere")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.threads, arguments.seeds = [1], [0]
-    text = report(arguments.threads, arguments.seeds, arguments.quick, time.monotonic() + 60 * arguments.minutes)
+    until = time.monotonic() + 60 * arguments.minutes if not arguments.report else float("-inf")
+    text = report(arguments.threads, arguments.seeds, arguments.quick, until)
     print(text)
     if not arguments.quick:
         RESULTS.with_suffix(".md").write_text(text)
