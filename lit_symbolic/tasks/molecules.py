@@ -19,6 +19,7 @@ from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.described_molecule import DescribedMoleculeVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.verifiers.molecules.no_return import Places
 from lit_symbolic.vocabulary import LearnedVocabulary
 
 WORKED_EXAMPLES = 3
@@ -41,8 +42,9 @@ class MoleculeGeneration(Task):
     """Write a molecule that a description describes: with the functional groups it names, and of the size it gives.
 
     Without data the molecules are assembled from parts (:mod:`lit_symbolic.tasks.generating.molecule_parts`) and described by two
-    or three of their groups, their number of rings and a range of heavy atoms. Training problems are drawn without end; which
-    split a problem belongs to is decided by a hash of what it asks, whatever its words. (167,216 draws gave 100,000 different ones.) Any molecule with all that is right.
+    or three of their groups, their number of rings and a range of heavy atoms; 167,216 draws gave 100,000 different problems.
+    Training problems are drawn without end; which split a problem belongs to is decided by a hash of what it asks, whatever its
+    words. Any molecule with all that is right.
 
     ``data`` is one of
 
@@ -78,6 +80,8 @@ class MoleculeGeneration(Task):
             problem: they teach what a molecule is, not what is asked.
         must_match: Only the reference is right. Otherwise every molecule that passes all checks is.
         all_measures: Also MACCS and RDK similarity, which cost more than all the rest.
+        places: Where a fault that the rest of the answer might have mended stands: where nothing could any more (``no_return``, for
+            rewards that stop at the first fault), or at its ``culprit``, see :mod:`lit_symbolic.verifiers.molecules.no_return`.
         prompt_style: ``plain``, the description and a line break; or ``few_shot``, an instruction and worked examples.
         strict: Whether the whole answer must be the molecule, or it is looked for in prose, see :class:`MoleculeInProse`.
 
@@ -126,6 +130,7 @@ class MoleculeGeneration(Task):
         faithful_share: float = 1.0,
         must_match: bool = False,
         all_measures: bool = True,
+        places: Places = "no_return",
         prompt_style: PromptStyle = "plain",
         strict: bool = True,
     ) -> None:
@@ -149,6 +154,7 @@ class MoleculeGeneration(Task):
         self.held_out: dict[Split, int] = {"validation": validation_problems, "test": test_problems}
         self.min_groups, self.max_groups, self.window, self.max_heavy_atoms = min_groups, max_groups, window, max_heavy_atoms
         self.faithful_share, self.must_match, self.all_measures = faithful_share, must_match, all_measures
+        self.places: Places = places
         self.prompt_style: PromptStyle = prompt_style
         self.strict = strict
         self._made: dict[Split, list[Problem]] = {}
@@ -157,7 +163,7 @@ class MoleculeGeneration(Task):
     @property
     def verifier(self) -> Verifier:
         """The symbolic tool for this task's answers."""
-        verifier = DescribedMoleculeVerifier(must_match=self.must_match, all_measures=self.all_measures)
+        verifier = DescribedMoleculeVerifier(must_match=self.must_match, all_measures=self.all_measures, places=self.places)
         return verifier if self.strict else MoleculeInProse(verifier)
 
     @cached_property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rdkit import Chem
 
-from lit_symbolic.certificate import Finding, Problem
+from lit_symbolic.certificate import Certificate, Finding, Problem
 from lit_symbolic.verifiers.chemistry import KINDS as CHEMISTRY_KINDS
 from lit_symbolic.verifiers.chemistry import Checks, MoleculeGenerationVerifier
+from lit_symbolic.verifiers.molecules.no_return import Places, placed
 from lit_symbolic.verifiers.molecules.reading import MoleculeReading, Span
 
 TOO_MANY_ATOMS = "too_many_atoms"
@@ -49,6 +50,7 @@ class DescribedMoleculeVerifier(MoleculeGenerationVerifier):
         all_measures: See there.
         max_characters: See there.
         locate_departure: See there.
+        places: Where faults of syntax, valence and aromatic rings stand, see :mod:`~lit_symbolic.verifiers.molecules.no_return`.
 
     Example:
         >>> facts = {"groups": ["hydroxy"], "heavy_atoms": (6, 8), "rings": 1, "molecules": 1}
@@ -62,6 +64,19 @@ class DescribedMoleculeVerifier(MoleculeGenerationVerifier):
         [('several_molecules', '.')]
         [('missing_group', '')]
     """
+
+    places: Places = "culprit"
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        """Certify an answer, see the class.
+
+        Raises:
+            ValueError: If a molecule of the problem is not valid.
+        """
+        certificate = super().verify(problem, text)
+        if self.places == "culprit" or certificate.measures.get("validity"):
+            return certificate
+        return replace(certificate, findings=placed(text, certificate.findings, self.places))
 
     def _check(self, problem: Problem, answer: MoleculeReading, reference: MoleculeReading | None) -> Checks:
         named = super()._check(problem, answer, reference if self.must_match else None)

@@ -16,6 +16,7 @@ from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.chemistry import MISSING_GROUP
 from lit_symbolic.verifiers.chemistry import TOO_LONG as ANSWER_TOO_LONG
 from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
+from lit_symbolic.verifiers.molecules.no_return import Places, placed
 from lit_symbolic.verifiers.molecules.partial import read_part
 from lit_symbolic.verifiers.molecules.reading import CHEMISTRY, KEKULIZATION, VALENCE, Notation, read_molecule
 from lit_symbolic.verifiers.molecules.selfies_text import UNKNOWN_SYMBOL
@@ -34,6 +35,7 @@ class MoleculeSyntaxVerifier:
     Args:
         notation: ``smiles``, ``selfies``, or ``auto`` for either.
         max_characters: Longer answers are rejected unread.
+        places: Where findings stand, see :mod:`~lit_symbolic.verifiers.molecules.no_return`.
 
     Example:
         >>> problem, verifier = Problem("molecules", "0", ""), MoleculeSyntaxVerifier()
@@ -45,13 +47,14 @@ class MoleculeSyntaxVerifier:
 
     notation: Notation = "auto"
     max_characters: int = 5_000
+    places: Places = "culprit"
 
     def verify(self, problem: Problem, text: str) -> Certificate:
         """Certify an answer, see the class."""
         if len(text) > self.max_characters:
             return _too_long(text, self.max_characters, "syntax")
         findings = [finding for finding in read_molecule(text, self.notation).findings if finding.kind in _SYNTAX]
-        return _certificate(findings, "syntax", 0.0)
+        return _certificate(placed(text, findings, self.places), "syntax", 0.0)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class ValenceVerifier:
     Args:
         notation: See :class:`MoleculeSyntaxVerifier`, as for the others.
         max_characters: See there.
+        places: See there.
 
     Example:
         >>> problem, verifier = Problem("molecules", "0", ""), ValenceVerifier()
@@ -76,6 +80,7 @@ class ValenceVerifier:
 
     notation: Notation = "auto"
     max_characters: int = 5_000
+    places: Places = "culprit"
 
     def verify(self, problem: Problem, text: str) -> Certificate:
         """Certify an answer, see the class."""
@@ -86,7 +91,7 @@ class ValenceVerifier:
             return _certificate((), "valence", 0.0)
         findings = [finding for finding in reading.findings if finding.kind in _VALENCE]
         if findings:
-            return _certificate(findings, "valence", 0.0)
+            return _certificate(placed(text, findings, self.places), "valence", 0.0)
         part = read_part(reading)
         if part.mol is None:
             return _unreadable(text, "valence")
@@ -96,7 +101,7 @@ class ValenceVerifier:
             atom = part.mol.GetAtomWithIdx(each.GetAtomIdx())
             message = f"{atom.GetSymbol()} has more bonds than it can have"
             findings.append(Finding(*part.spans[atom.GetIdx()], VALENCE, message))
-        return _certificate(findings, "valence", 0.0)
+        return _certificate(placed(text, findings, self.places), "valence", 0.0)
 
 
 @dataclass(frozen=True)
