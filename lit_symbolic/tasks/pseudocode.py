@@ -86,7 +86,7 @@ class PseudocodeToCpp(Task):
         CompilerUnavailable: On first look at the tests of a drawn program, if there is no g++; says what to install.
 
     Example:
-        >>> problem = PseudocodeToCpp().problems("test")[7]
+        >>> problem = PseudocodeToCpp().problems("test")[2]
         >>> print(problem.prompt + (problem.reference or ""))
         int main() {
           declare integer d
@@ -112,7 +112,7 @@ class PseudocodeToCpp(Task):
         self,
         data: str | Path | None = None,
         layout: Layout = "plain",
-        blocks: tuple[int, int] = (1, 1),
+        blocks: tuple[int, int] = (1, 2),
         train_problems: int = 1000,
         validation_problems: int = 100,
         test_problems: int = 300,
