@@ -33,6 +33,7 @@ from lit_symbolic.objectives.logprobs import token_logprobs
 RESULTS = Path(__file__).parent / "results" / "memory.md"
 MIB = 2**20
 MOST_BYTES = 4 * 2**30  # no cell may need more
+ALONE = (8, 128)  # at this size the plain form needs gigabytes: only ours is measured
 PLAIN, PLAIN_ENTROPY = "plain", "plain, with entropy"
 OURS, OURS_ENTROPY = "`token_logprobs`", "`token_logprobs`, with entropy"
 CHECKPOINTED, TORCH = "checkpointed chunks of 64 tokens", "`F.linear_cross_entropy`, chunks of 16 MiB"
@@ -197,10 +198,11 @@ def seconds(work: Work, field: dict[str, Loss], repetitions: int, device: str) -
 
 
 def cell(work: Work, entropy: bool, repetitions: int, device: str) -> dict[str, tuple[float, float | None, str]]:
-    """By contestant: peak above parameters and gradients in MiB, the same of the resident set, time over plain's."""
-    if work.plain_bytes > MOST_BYTES:
+    """By contestant: peak above parameters and gradients in MiB, the same of the resident set, time over plain's or in seconds."""
+    alone = tuple(work.ids.shape) == ALONE
+    if work.plain_bytes > MOST_BYTES and not alone:
         raise ValueError(f"a cell of {work.plain_bytes / 2**30:.1f} GiB is above the limit of {MOST_BYTES / 2**30:.0f} GiB")
-    field = contestants(entropy)
+    field: dict[str, Loss] = {OURS: ours} if alone else contestants(entropy)
     taken = seconds(work, field, repetitions, device)
     divisor = taken[next(iter(field))]
     found = {}
@@ -211,8 +213,8 @@ def cell(work: Work, entropy: bool, repetitions: int, device: str) -> dict[str, 
         peak -= gradients
         work.hidden.grad = work.head.weight.grad = None
         growth = resident_growth(lambda loss=loss: work.learn(loss)) if device == "cpu" else None
-        quotients = [a / b for a, b in zip(taken[name], divisor, strict=True)]
-        ratio = f"{median(quotients):.2f} ({min(quotients):.2f} to {max(quotients):.2f})"
+        quotients = taken[name] if alone else [a / b for a, b in zip(taken[name], divisor, strict=True)]
+        ratio = f"{median(quotients):.2f} ({min(quotients):.2f} to {max(quotients):.2f})" + (" s" if alone else "")
         found[name] = (peak / MIB, None if growth is None else (growth - gradients) / MIB, ratio)
     return found
 
@@ -229,23 +231,20 @@ def table(
 ) -> list[str]:
     """One row for each shape and contestant: peaks over the vocabularies, then times."""
     heads = [f"{words // 1000}k" for words in vocabularies]
+    columns = [f"{figure}, {head}" for figure in ("resident MiB", "time / plain") for head in heads]
     lines = [
-        "| batch x length | | " + " | ".join(f"peak MiB, {head}" for head in heads) + " | largest / smallest | "
-        f"resident MiB, {heads[-1]} | " + " | ".join(f"time / plain, {head}" for head in heads) + " |",
-        "|---|---|" + "---|" * (2 * len(heads) + 2),
+        "| batch x length | | " + " | ".join([*(f"peak MiB, {head}" for head in heads), "largest / smallest", *columns]) + " |",
+        "|---|---|" + "---|" * (3 * len(heads) + 1),
     ]
     for batch, length in shapes:
         works = (Work.make(batch, length, words, width, trained, dtype, device) for words in vocabularies)  # one at a time
         cells = [cell(work, entropy, repetitions, device) for work in works]
         for name in cells[0]:
             peaks = [found[name][0] for found in cells]
-            resident = cells[-1][name][1]
-            lines.append(
-                f"| {batch} x {length} | {name} | "
-                + " | ".join(f"{peak:,.1f}" for peak in peaks)
-                + f" | {peaks[-1] / peaks[0]:.2f} "
-                f"| {'' if resident is None else f'{resident:,.0f}'} | " + " | ".join(found[name][2] for found in cells) + " |"
-            )
+            grown = [found[name][1] for found in cells]
+            row = [f"{batch} x {length}", name, *(f"{peak:,.1f}" for peak in peaks), f"{peaks[-1] / peaks[0]:.2f}"]
+            row += ["" if resident is None else f"{resident:,.0f}" for resident in grown]
+            lines.append("| " + " | ".join([*row, *(found[name][2] for found in cells)]) + " |")
     return lines
 
 
@@ -264,8 +263,15 @@ def report(quick: bool, repetitions: int) -> str:
         "a BLAS library takes for itself: growth of the resident set beside it, also without gradients (it misses what "
         "memory freed before serves again). Time: forward and backward over the plain form's (`log_softmax`, `gather`, autograd), "
         f"processor time on a CPU, {repetitions} repetition(s) in one process in a turning order, ratios within a repetition, median "
-        f"(least to largest). Seed 0; width {width}. Python {platform.python_version()}, torch {torch.__version__}, {_processor()}, "
+        f"(least to largest); of {ALONE[0]} x {ALONE[1]} tokens, where the plain form would need gigabytes, ours alone, in seconds. "
+        f"Seed 0; width {width}. Python {platform.python_version()}, torch {torch.__version__}, {_processor()}, "
         f"{torch.get_num_threads()} thread(s); load average before the run {os.getloadavg()[0]:.1f}.",
+        "",
+        "Target: flat in the vocabulary above the parameters and their gradients. `token_logprobs` works in chunks of 16 MiB of float32 "
+        "logits, however many tokens those are. Once the logits of all tokens are more than that, its peak is one chunk, two with entropy "
+        "or a frozen bfloat16 head, whatever the vocabulary. Where they all fit into one chunk, it is once or twice what they take (their "
+        "softmax is kept), and so grows up to there: largest / smallest above 1 is that step, and below 1 the step down from it; compare "
+        "128k and 256k. The resident set, read once each, also counts what the BLAS library packs and what the allocator keeps: it scatters.",
     ]
     for device in ("cpu", "cuda"):
         lines += ["", f"## {device.upper()}", ""]
@@ -282,7 +288,9 @@ def report(quick: bool, repetitions: int) -> str:
         ]
         for title, trained, dtype, entropy in kinds[: 2 if quick else 3]:
             lines += ["", f"### {title[0].upper()}{title[1:]}", ""]
-            lines += table(shapes, vocabularies, width, trained, dtype, entropy, repetitions, device)
+            # One large cell, of the first kind: what it shows of the others is the same.
+            large = [ALONE] if trained and not entropy and not quick else []
+            lines += table([*shapes, *large], vocabularies, width, trained, dtype, entropy, repetitions, device)
     lines += [
         "",
         "Peers: torch's own `F.linear_cross_entropy` is in the table where this torch has it (loss per token; chunks of as many bytes as ours "

@@ -47,6 +47,8 @@ class Arm:
         optimizer: Of policy and critic.
         lora: Train adapters on a frozen base; else all weights.
         sampling_dtype: Type of the weights that sample; None is that of the policy.
+        autocast: Train under ``precision: bf16-mixed``; else in float32.
+        compiled: Compile the forward pass for learning.
         verified: Have answers verified; else every answer gets the same reward at once.
         defaults: Run with what ``train.py`` turns on (checkpoint after each iteration, CSV log, report, progress bar) and
             measure where the time goes; else with none of it.
@@ -56,6 +58,8 @@ class Arm:
     optimizer: Literal["adamw", "muon"] = "muon"
     lora: bool = False
     sampling_dtype: str | None = None
+    autocast: bool = False
+    compiled: bool = False
     verified: bool = True
     defaults: bool = False
 
@@ -75,6 +79,13 @@ ARMS = {
 }
 if "dtype" in inspect.signature(NativeEngine).parameters:
     ARMS["value head, Muon, sampled in bfloat16"] = Arm(sampling_dtype="bfloat16")
+
+
+VARIANTS = {
+    "value head, Muon, autocast to bfloat16": Arm(autocast=True),
+    "value head, Muon, compiled": Arm(compiled=True),
+}
+"""Held against the recipe alone, in turns of their own."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +259,7 @@ def fit(
         max_new_tokens=shape.max_new_tokens,
         minibatch_rows=shape.minibatch_rows,
         engine=NativeEngine(**({"dtype": arm.sampling_dtype} if arm.sampling_dtype else {})),
-        old_logprobs="recompute" if arm.sampling_dtype else "engine",
+        old_logprobs="recompute" if arm.sampling_dtype or arm.autocast else "engine",
         critic=arm.critic,
         critic_learning_rate=3e-3,
         critic_warmup_iterations=0,
@@ -256,6 +267,7 @@ def fit(
         advantage=Advantage(gamma=0.7, lam=0.95),
         optimization=Optimization(learning_rate=3e-4, optimizer=arm.optimizer),
         evaluation=Evaluation(samples=1),
+        compile=arm.compiled,
     )
     reward = VerifierReward(scheme="until_error", failure_reward=-1.0) if arm.verified else ConstantReward()
     with tempfile.TemporaryDirectory() as folder:
@@ -274,6 +286,7 @@ def fit(
             check_val_every_n_epoch=validate_after or 1,
             limit_val_batches=1.0 if arm.defaults else 0,
             gradient_clip_val=1.0,
+            precision="bf16-mixed" if arm.autocast else "32-true",
             default_root_dir=folder,
         )
         trainer.fit(module, datamodule=SymbolicDataModule(task(), validation_limit=VALIDATED))
@@ -282,7 +295,7 @@ def fit(
 def train(orders: Orders, order: Figures) -> None:
     """Train as ordered, iteration by iteration; between two of them also time the bare work."""
     torch.set_num_threads(order["threads"])
-    arm, shape = ARMS[order["arm"]], Shape(**order["shape"])
+    arm, shape = {**ARMS, **VARIANTS}[order["arm"]], Shape(**order["shape"])
     clock = PhaseClock() if arm.defaults else None
     bare: list[BareWork] = []
     steps = 0

@@ -48,6 +48,7 @@ def test_a_quick_run_has_a_row_for_every_contestant_and_charges_the_whole_iterat
     for name in ("value head, Muon (the recipe)", "value head, AdamW", "own-network critic, Muon"):
         assert float(rows[name][0].split()[0]) > 0
         assert rows[name][2] == "4"  # optimizer steps: two minibatches, two passes
+    assert float(rows["value head, Muon, autocast to bfloat16"][0].split()[0]) > 0
     # The parts of the bound add up to it: forward counts twice.
     decode, _, forward, learn, bound = (
         float(cells[0].split()[0]) for name, cells in rows.items() if name.startswith(("decode", "forward", "**bound"))
