@@ -20,6 +20,7 @@ from lit_symbolic.verifiers.molecules.atom_mapping import element_counts, exchan
 from lit_symbolic.verifiers.molecules.departure import DEPARTURE, departure
 from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
 from lit_symbolic.verifiers.molecules.measures import similarities, text_measures
+from lit_symbolic.verifiers.molecules.no_return import placed
 from lit_symbolic.verifiers.molecules.reading import (
     CHEMISTRY,
     KEKULIZATION,
@@ -102,7 +103,8 @@ class MoleculeVerifier:
         all_measures: Also MACCS and RDK similarity, which cost more than all the rest.
         max_characters: Longer answers are rejected unread.
         locate_departure: Where an answer must match and does not, a finding says from where on it cannot become the reference any
-            more (see :mod:`~lit_symbolic.verifiers.molecules.departure`).
+            more (see :mod:`~lit_symbolic.verifiers.molecules.departure`); faults that what follows might have mended stand where it
+            could not any more (``no_return`` of :mod:`~lit_symbolic.verifiers.molecules.no_return`).
 
     Example:
         >>> verifier, problem = MoleculeVerifier(), Problem("smiles", "0", "")
@@ -149,7 +151,10 @@ class MoleculeVerifier:
             measures |= text_measures(answer.smiles or text[slice(*answer.span)], reference.smiles)
             measures |= {"exact": 0.0, "plausible": 0.0}
         if not answer.valid:
-            return Certificate(False, 0.0, answer.findings, measures, evidence=_words(answer.findings))
+            findings = answer.findings
+            if reference is not None and self.must_match and self.locate_departure:
+                findings = self._with_departure(placed(text, findings, "no_return"), problem, answer)
+            return Certificate(False, 0.0, findings, measures, evidence=_words(findings))
 
         if reference is not None:
             measures |= similarities(answer.mol, str(problem.reference), self.notation, self.all_measures)
@@ -161,19 +166,21 @@ class MoleculeVerifier:
         share = checks.passed / checks.total if checks.total else 1.0
         if checks.total:
             measures["checks_passed"] = share
-        found = list(checks.findings)
+        findings = tuple(sorted(checks.findings)[:MAX_FINDINGS])
         if reference is not None:
-            measures["plausible"] = float(not found)
+            measures["plausible"] = float(not findings)
             if self.must_match and self.locate_departure:
-                place = departure(answer, str(problem.reference), self.notation, self.molecules_as_set)
-                found += [place] if place is not None else []
-        findings = tuple(sorted(found)[:MAX_FINDINGS])
+                findings = self._with_departure(findings, problem, answer)
         if not findings and reference is not None and self.must_match:
             findings = (Finding(*answer.span, GOAL, "a valid molecule that passes every check, but not the reference"),)
         if not findings:
             return Certificate(True, 1.0, (), measures, evidence="valid, and every check passed")
         score = share if reference is None else (share + measures["morgan_tanimoto"]) / 2
         return Certificate(False, min(score, 0.99), findings, measures, evidence=_words(findings))
+
+    def _with_departure(self, findings: Sequence[Finding], problem: Problem, answer: MoleculeReading) -> tuple[Finding, ...]:
+        place = departure(answer, str(problem.reference), self.notation, self.molecules_as_set)
+        return tuple(sorted([*findings, *([] if place is None else [place])])[:MAX_FINDINGS])
 
     def _same(self, answer: str, reference: str) -> bool:
         if self.molecules_as_set:

@@ -1,4 +1,4 @@
-"""Where a valid molecule that is not the reference left it: the first characters after which no way of going on gives the reference.
+"""Where an answer that is not the reference left it: the first characters after which no way of going on gives the reference.
 
 A SMILES is read from left to right, and with it the set of all ways in which what is written so far lies in the reference: which of
 its atoms each written atom is. An atom, a bond or a ring number leaves those ways that have it; an atom that can have no further bond
@@ -47,14 +47,14 @@ def departure(answer: MoleculeReading, reference: str, notation: Notation = "aut
     """Find where an answer left the reference.
 
     Args:
-        answer: A valid one.
+        answer: Valid or not; of one that is not, up to where it can be read.
         reference: The reference as text.
         notation: Of the reference.
         as_set: Molecules between dots count as a set: each as often as you like.
 
     Returns:
-        ``None`` if the graphs are the same (only stereo differs), hydrogens are written as atoms, there are more than ``MAX_ATOMS``,
-        or more than ``MAX_WAYS`` ways.
+        ``None`` if the graphs are the same (only stereo differs), hydrogens are written as atoms, what can be read of an answer that is
+        not valid could become the reference, or there are more than ``MAX_ATOMS`` or ``MAX_WAYS``.
 
     Example:
         >>> from lit_symbolic.verifiers.molecules.reading import read_molecule
@@ -71,10 +71,12 @@ def departure(answer: MoleculeReading, reference: str, notation: Notation = "aut
         8
     """
     target = target_of(reference, notation, as_set)
-    letters = [match for match in TOKEN.finditer(answer.smiles) if match.lastgroup == "atom"]
-    if target is None or not 0 < len(letters) == answer.mol.GetNumAtoms() <= MAX_ATOMS:
+    letters = [match[0] for match in TOKEN.finditer(answer.smiles) if match.lastgroup == "atom"]
+    mol = answer.parsed
+    if target is None or not 0 < len(letters) <= MAX_ATOMS or (mol is not None and mol.GetNumAtoms() != len(letters)):
         return None
-    atoms = [written_atom(match[0], atom, target.loose) for match, atom in zip(letters, answer.mol.GetAtoms(), strict=True)]
+    known = [None] * len(letters) if mol is None else mol.GetAtoms()
+    atoms = [written_atom(each, atom, target.loose) for each, atom in zip(letters, known, strict=True)]
     ways: set[Way] = {Way(0, 0, ())}
     end = answer.span[1]
     for step in _steps(answer, atoms):
@@ -88,22 +90,23 @@ def departure(answer: MoleculeReading, reference: str, notation: Notation = "aut
                 return Finding(end, end, DEPARTURE, "something of the reference is missing")
             written = answer.text[slice(*step.span)][:20]
             return Finding(*step.span, DEPARTURE, f"with {written!a} here the answer cannot become the reference any more")
-    if all(way.used | way.done != target.whole for way in ways):
+    if mol is not None and all(way.used | way.done != target.whole for way in ways):
         return Finding(end, end, DEPARTURE, "a molecule of the reference is missing")
     return None
 
 
-def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
-    """What the answer says, in the order of writing. Of SELFIES, whose later symbols may join earlier atoms, bonds that close
-    rings and numbers of bonds come at the end."""
+def _steps(answer: MoleculeReading, atoms: list[WrittenAtom | None]) -> Iterator[Step]:
+    """What the answer says, in the order of writing, up to what cannot be read. Of SELFIES, whose later symbols may join earlier atoms,
+    bonds that close rings and numbers of bonds come at the end."""
     late: list[Step] | None = None if answer.selfies is None else []
     spans, offset, end = answer.written_atoms if answer.selfies else (), answer.span[0], answer.span[1]
     degrees = [0] * len(atoms)
     waiting = [0] * len(atoms)  # ring numbers that are open
     opened: dict[str, tuple[int, str]] = {}
+    read: list[WrittenAtom] = []
     images: list[int] = []  # the open atoms
     branches: list[int] = []
-    current, written, count = -1, "", 0
+    current, written, count, place = -1, "", 0, 0
 
     def ended(atom: int, span: Span) -> Iterator[Step]:
         """The text has gone on behind an atom."""
@@ -118,10 +121,16 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
 
     for match in TOKEN.finditer(answer.smiles):
         group, span = match.lastgroup, (offset + match.start(), offset + match.end())
+        if match.start() != place or (current < 0 and group != "atom") or (group == "close" and not branches):
+            return
+        place = match.end()
         if group == "atom":
-            before = current
-            kinds = bond_kinds(written, atoms[before], atoms[count]) if before >= 0 else ANY_BOND
-            yield AtomWritten(spans[count] if spans else span, images.index(before) if before >= 0 else -1, atoms[count], kinds)
+            before, atom = current, atoms[count]
+            if atom is None:
+                return
+            kinds = ANY_BOND if before < 0 else bond_kinds(written, read[before], atom)
+            yield AtomWritten(spans[count] if spans else span, images.index(before) if before >= 0 else -1, atom, kinds)
+            read.append(atom)
             images.append(count)
             if before >= 0:
                 degrees[before] += 1
@@ -131,10 +140,8 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
         elif group == "bond":
             written = match[0]
             if late is None and current >= 0 and written in ("=", "#"):
-                atom = atoms[current]  # of the other one nothing is known, so that it might be aromatic
-                yield BondBegun(
-                    span, images.index(current), bond_kinds(written, atom, atom._replace(aromatic=None)), bool(opened)
-                )
+                other_end = read[current]._replace(aromatic=None)  # nothing is known of it, so that it might be aromatic
+                yield BondBegun(span, images.index(current), bond_kinds(written, read[current], other_end), bool(opened))
         elif group == "ring":
             number = str(int(match[0].strip("%()")))
             if number not in opened:
@@ -147,7 +154,7 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
                 waiting[other] -= 1
                 degrees[other] += 1
                 degrees[current] += 1
-                kinds = bond_kinds(written or bond, atoms[other], atoms[current])
+                kinds = bond_kinds(written or bond, read[other], read[current])
                 closed = RingClosed(span if late is None else None, images.index(current), images.index(other), kinds)
                 if late is not None:
                     late.append(closed)
@@ -160,7 +167,8 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
             branches.append(current)
         elif group == "close":
             inside, current = current, branches.pop()
-            yield from ended(inside, span)
+            if inside != current:
+                yield from ended(inside, span)
         else:
             if opened or branches:
                 yield MoleculeBroken(span if late is None else None, 0)
@@ -175,6 +183,8 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom]) -> Iterator[Step]:
                 late.clear()
                 images.clear()
             yield MoleculeEnded(None, 0)
+    if place != len(answer.smiles):
+        return
     if late is not None:
         yield from late
         yield from (AtomEnded((end, end), place, degrees[atom]) for place, atom in enumerate(images))

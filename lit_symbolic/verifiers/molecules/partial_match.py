@@ -9,18 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from rdkit import Chem
 
 from lit_symbolic.verifiers.molecules.reading import Notation, Span, canonical, known_molecule
+from lit_symbolic.verifiers.molecules.smiles import ELEMENTS
 
 MAX_ATOMS = 250
 
 TOKEN = re.compile(
     r"(?P<atom>\[[^\]]*\]|Br|Cl|[A-Za-z*])|(?P<bond>->|<-|\\\\?|[-=#:$~/])|(?P<ring>[0-9]|%[0-9]{2}|%\([0-9]+\))"
     r"|(?P<open>\()|(?P<close>\))|(?P<dot>\.)"
+)
+_ATOM = re.compile(
+    r"\[(?P<isotope>[0-9]{0,4})(?P<symbol>\*|#[0-9]{1,3}|[A-Z][a-z]?|se|as|te|si|[bcnops])(?:@[@A-Z0-9]*?)?(?P<hydrogens>H[0-9]?)?"
+    r"(?P<charge>[+-][0-9]{1,2}|\++|-+)?(?::[0-9]+)?\]|(?P<symbol_alone>Br|Cl|[BCNOPSFI]|[bcnops]|\*)"
 )
 _SINGLE, _DOUBLE, _TRIPLE, _AROMATIC, _OTHER = 1, 2, 4, 8, 16
 ANY_BOND = _SINGLE | _DOUBLE | _TRIPLE | _AROMATIC | _OTHER
@@ -91,21 +96,48 @@ class WrittenAtom(NamedTuple):
     hydrogens: int | None
 
 
-def written_atom(letters: str, atom: Chem.Atom, loose: bool) -> WrittenAtom:
+def written_atom(letters: str, atom: Chem.Atom | None, loose: bool) -> WrittenAtom | None:
     """What the letters of an atom say, with what RDKit made of them.
 
     Args:
         letters: As written, brackets included.
-        atom: RDKit's.
+        atom: RDKit's; ``None`` if the molecule is not valid.
         loose: The reference does not tell aromatic atoms by small letters, so that large ones may become aromatic.
+
+    Returns:
+        ``None`` if the letters are no atom.
     """
-    bracket, charge = letters[0] == "[", atom.GetFormalCharge()
-    small, aromatic = letters.strip("[0123456789")[:1].islower(), atom.GetIsAromatic()
-    # Written -N(=O)=O is read with charges.
-    charges = (charge,) if not charge or "+" in letters or "-" in letters else (0, charge)
-    known = small == aromatic and not loose
-    hydrogens = atom.GetTotalNumHs() if bracket else 0 if known and small and letters in "np" else None
-    return WrittenAtom(atom.GetAtomicNum(), charges, atom.GetIsotope(), small, aromatic if known else None, hydrogens)
+    match = _ATOM.fullmatch(letters)
+    if match is None:
+        return None
+    symbol, bracket = match["symbol"] or match["symbol_alone"], letters[0] == "["
+    small = symbol.islower()
+    charges: tuple[int, ...]
+    hydrogens: int | None
+    if atom is None:
+        element = int(symbol[1:]) if symbol[0] == "#" else _element(symbol.capitalize())
+        charges = (_charge(match["charge"] or ""),)
+        isotope, known = int(match["isotope"] or 0), not loose
+        hydrogens = int(match["hydrogens"][1:] or 1) if match["hydrogens"] else 0
+    else:
+        element, isotope, hydrogens, charge = atom.GetAtomicNum(), atom.GetIsotope(), atom.GetTotalNumHs(), atom.GetFormalCharge()
+        # Written -N(=O)=O is read with charges.
+        charges = (charge,) if not charge or match["charge"] else (0, charge)
+        known = small == atom.GetIsAromatic() and not loose
+    if not bracket:
+        hydrogens = 0 if known and letters in ("n", "p") else None
+    return WrittenAtom(element, charges, isotope, small, small if known else None, hydrogens)
+
+
+def _charge(written: str) -> int:
+    sign = -1 if "-" in written else 1
+    return sign * int(written[1:]) if written[1:].isdigit() else sign * len(written)
+
+
+@cache
+def _element(symbol: str) -> int:
+    """0 for what is no element, which no reference has."""
+    return ELEMENTS.index(symbol) + 1 if symbol in ELEMENTS else 0
 
 
 def _places(atom: WrittenAtom, target: Target) -> int:

@@ -169,6 +169,67 @@ def test_only_stereo_leaves_the_goal_over_the_whole_answer():
     assert [(finding.kind, finding.start, finding.end) for finding in findings] == [("goal", 0, 11)]
 
 
+def test_what_is_no_molecule_departs_only_behind_what_it_shares_with_a_writing_of_the_reference():
+    rng, departed, count = random.Random(2), 0, 0
+    for reference in REFERENCES:
+        for _ in range(60):
+            writing = written_at_random(reference, rng.randrange(10**6))
+            text = "".join(spoiled(tokens(writing), rng))
+            answer = read_molecule(text)
+            if answer.valid:
+                continue
+            shared = 0
+            for ours, theirs in zip(tokens(writing), tokens(text), strict=False):
+                if ours != theirs:
+                    break
+                shared += len(ours)
+            found = departure(answer, reference, as_set=True)
+            assert found is None or found.start >= shared, (writing, text)
+            count += 1
+            departed += found is not None
+    assert departed > 0.6 * count > 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "departs"),
+    [
+        ("C1CCCCC", "C1CCCCC1", ("", 7)),  # the ring could have been closed up to the end
+        ("C1CCO", "C1CCCCC1", ("O", 4)),
+        ("CC(=O", "CC(=O)O", None),
+        ("CN(C)(C)(C)C", "CN(C)C", ("C", 9)),
+        ("CC[Xx]C", "CCO", ("[Xx]", 2)),
+        ("CCN is it", "CCO", ("N", 2)),
+        ("C=)C", "CCO", ("=", 1)),
+        (")C", "CCO", None),
+        ("C()C.", "CCO", (".", 4)),
+        ("C((C))C", "CCO", ("C", 6)),
+        ("[nH]1cccc1", "c1ccncc1", ("[nH]", 0)),
+        ("1C", "CCO", None),
+        ("", "CCO", None),
+    ],
+)
+def test_what_is_no_molecule_departs_at_the_first_token_after_which_the_reference_is_lost(answer, reference, departs):
+    found = departure(read_molecule(answer), reference)
+    assert (found and (answer[found.start : found.end], found.start)) == departs
+
+
+def test_a_fault_of_syntax_stands_behind_the_departure_if_it_could_have_been_mended():
+    problem = Problem("t", "0", "", reference="Cc1ccccc1")
+    verifier = MoleculeVerifier(locate_departure=True)
+    for text, kinds in (
+        ("Cc1cccccO", [("departure", 8), ("unclosed_ring", 9)]),
+        ("Cc1cccc", [("departure", 7), ("unclosed_ring", 7)]),
+    ):
+        assert [(finding.kind, finding.start) for finding in verifier.verify(problem, text).findings] == kinds
+
+
+def test_any_text_can_be_asked_about():
+    rng = random.Random(3)
+    for _ in range(1_500):
+        text = "".join(rng.choices([*LETTERS, "[", "]", "%12", "/", "[O-]", "[C][=N]", " "], k=rng.randrange(1, 12)))
+        departure(read_molecule(text), "Cc1ccccc1.OC=C", as_set=rng.random() < 0.5)
+
+
 def test_symmetric_molecules_are_quick():
     from time import process_time
 
