@@ -85,6 +85,7 @@ SOURCES = (
         (
             *("--data.task.classic_share", "0", "--data.task.generator_max_card", "16"),
             *("--data.task.generator_targets", "random", "--data.task.generator_max_target", "50"),
+            *("--model.max_new_tokens", "64"),  # numbers above max_value are spelled in digits
         ),
     ),
     Source("molecules", "generator"),
@@ -244,6 +245,14 @@ class Bench:
                 self.cell(f"{source.name}-continued-seed{seed}", functools.partial(self.continued_cell, source, seed, seconds))
             self.write()
 
+    def group_or_failure(self, source: Source, seed: int, arms: Sequence[str]) -> None:
+        """The same; a failure is told at once, since other groups may go on for hours."""
+        try:
+            self.group(source, seed, arms)
+        except Exception as error:
+            print(f"{time.strftime('%H:%M:%S')} {source.name}, seed {seed}: {error}", flush=True)
+            raise
+
     def write(self) -> None:
         """Write the table."""
         with _writing:
@@ -292,11 +301,13 @@ def main() -> None:
     if not arguments.report:
         with ThreadPoolExecutor(arguments.side_by_side) as pool:
             futures = [
-                pool.submit(bench.group, source, seed, arguments.arms)
+                pool.submit(bench.group_or_failure, source, seed, arguments.arms)
                 for source, seed in groups((source for source in chosen if not source.missing), arguments.seeds)
             ]
-            for future in futures:
-                future.result()
+            failed = [error for future in futures if (error := future.exception()) is not None]
+        bench.write()
+        if failed:
+            raise SystemExit(f"{len(failed)} of {len(futures)} groups failed; what they said stands above")
     bench.write()
 
 
