@@ -122,6 +122,7 @@ def main() -> None:
             init_from = str(start.checkpoint)
         found[str(seed)] = measure(seed, init_from, arguments.iterations, arguments.threads)
     found["all"] = [row for rows in found.values() for row in rows]
+    cost = statistics.mean(100 * row["cost"] for row in found["all"])
     text = "\n".join(
         [
             "# What verification costs of an iteration",
@@ -129,7 +130,9 @@ def main() -> None:
             f"`python benchmarks/verification.py {' '.join(sys.argv[1:])}`: 256 answers an iteration (32 puzzles x 8), "
             f"{arguments.iterations} iterations a seed, {arguments.threads} thread(s), load average {os.getloadavg()[0]:.1f} at the "
             "end. Mean, lowest and highest in brackets. The cost is "
-            "sampling with alignment, pool and rewards, less sampling alone, over the whole iteration; the target is 5 %.",
+            "sampling with alignment, pool and rewards, less sampling alone, over the whole iteration. The two samplings are timed one "
+            "after the other: on a busy machine they differ by more than what is looked for, either way, and only means say something. "
+            f"Target: at most 5 %, {'met' if cost <= 5 else 'missed'} with {cost:.1f} % in the mean.",
             "",
             table(
                 ("seed", *columns(found["all"])),
