@@ -126,7 +126,7 @@ def read_spoc(
     for split in reversed(SPLITS):
         kept = []
         for annotated in found[split]:
-            tests = annotated.tests or (testcases_of(folder, annotated.problem) if folder is not None else ())
+            tests = annotated.tests or (read_testcases(folder, annotated.problem) if folder is not None else ())
             reason = _why_not(annotated, tests, taken, max_lines, max_characters)
             if reason:
                 skipped[reason] += 1
@@ -273,7 +273,7 @@ def _why_not(
 
 
 @cache
-def testcases_of(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
+def read_testcases(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
     """The test cases of one problem, from the set's folder of that name; empty if there are none.
 
     Raises:

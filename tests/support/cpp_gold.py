@@ -15,7 +15,7 @@ from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks import spoc as spoc_files
 from lit_symbolic.tasks.listing import program
 from lit_symbolic.tasks.rows import delimited_rows
-from lit_symbolic.tasks.spoc import COLUMNS, read_programs, testcases_of
+from lit_symbolic.tasks.spoc import COLUMNS, read_programs, read_testcases
 from lit_symbolic.verifiers.compiling.program import Token, tokenize
 
 DATA = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -37,7 +37,7 @@ def spoc(split: str) -> Iterator[Answer]:
     """The programs of ``spoc-train-<split>.tsv``, assembled from their lines, with public and hidden test cases."""
     path = SPOC / "train" / "split" / f"spoc-train-{split}.tsv"
     for found in read_programs(delimited_rows(path, "\t", quoted=False, columns=COLUMNS), path, max_corrupt=0.0).items:
-        facts: dict[str, Any] = {"prefix": SPOC_PREFIX, "tests": list(testcases_of(SPOC / "testcases", found.problem))}
+        facts: dict[str, Any] = {"prefix": SPOC_PREFIX, "tests": list(read_testcases(SPOC / "testcases", found.problem))}
         yield Answer(Problem("spoc", found.id, "", facts), program(found.lines) + "\n")
 
 
