@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -65,6 +65,9 @@ KINDS = (
     GOAL,
     TOO_LONG,
 )
+
+
+_COUNTED = (UNSUPPLIED_ATOM, MISSING_ATOM, MISSING_GROUP)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,14 @@ class MoleculeVerifier:
 
     def _with_departure(self, findings: Sequence[Finding], problem: Problem, answer: MoleculeReading) -> tuple[Finding, ...]:
         place = departure(answer, str(problem.reference), self.notation, self.molecules_as_set)
-        return tuple(sorted([*findings, *([] if place is None else [place])])[:MAX_FINDINGS])
+        if place is None:
+            return tuple(findings)
+        # Up to the departure the reference could still be reached: no atom was missing or too many yet.
+        moved = [
+            replace(each, start=place.start, end=place.end) if each.kind in _COUNTED and each.start < place.start else each
+            for each in findings
+        ]
+        return tuple(sorted([place, *moved])[:MAX_FINDINGS])
 
     def _same(self, answer: str, reference: str) -> bool:
         if self.molecules_as_set:

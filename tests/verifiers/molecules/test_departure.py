@@ -250,6 +250,12 @@ def test_a_departure_stands_beside_the_findings_of_the_checks():
     assert RetrosynthesisVerifier(locate_departure=True, must_match=False).verify(problem, "CC(=O)Cl.NCCBr").correct
 
 
+def test_no_atom_is_missing_or_too_many_before_the_departure():
+    problem = Problem("t", "0", "", {"reactants": "BrCCCCO.CC(=O)O"}, "CC(=O)OCCCCBr")
+    found = ForwardSynthesisVerifier(locate_departure=True).verify(problem, "BrCCCCBr").findings
+    assert [(finding.kind, finding.start, finding.end) for finding in found] == [("departure", 6, 8), ("unsupplied_atom", 6, 8)]
+
+
 def test_plausible_is_a_valid_answer_that_passes_every_check_and_is_not_the_reference():
     problem = Problem("t", "0", "", {"reactants": "CC(=O)O.NCCBr"}, "CC(=O)NCCBr")
     verifier = ForwardSynthesisVerifier(locate_departure=True)
