@@ -42,7 +42,7 @@ test: lint  ## set up, then ruff, mypy and the whole test suite
 test-trl:  ## the tests with TRL's own trainer, in a virtual environment of their own
 	$(MAKE) venv VENV=$(VENV)-trl
 	$(VENV)-trl/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[trl]'
-	OMP_NUM_THREADS=1 $(VENV)-trl/bin/python -m pytest tests/verifiers/test_trl_reward.py
+	OMP_NUM_THREADS=1 $(VENV)-trl/bin/python -m pytest tests/verifiers/test_trl_reward.py tests/benchmarks/test_gpu_7b.py
 
 .PHONY: lint
 lint: venv  ## ruff and mypy

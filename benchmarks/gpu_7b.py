@@ -332,6 +332,7 @@ def main() -> None:
     )
     peer = parser.add_mutually_exclusive_group()
     peer.add_argument("--install-peers", action="store_true", help="make TRL's environment first, which takes minutes")
+    parser.add_argument("--peers", type=Path, default=environments.FOLDER, help="where virtual environments of peers are kept")
     peer.add_argument("--peer-python", type=Path, help="interpreter of an environment with TRL")
     parser.add_argument("--out", type=Path, help="where the table goes; else the tiny shape is only printed")
     arguments = parser.parse_args()
@@ -339,7 +340,7 @@ def main() -> None:
     if arguments.shape == "7b" and not torch.cuda.is_available():
         parser.error("the 7B shape needs a CUDA device; --shape tiny runs anywhere")
     find = environments.install if arguments.install_peers else environments.installed
-    peer_python = arguments.peer_python or find("trl_qlora", REQUIREMENTS)
+    peer_python = arguments.peer_python or find("trl_qlora", REQUIREMENTS, arguments.peers)
     if peer_python is None and importlib.util.find_spec("trl") is not None:
         peer_python = Path(sys.executable)
     out = arguments.out or (RESULT if arguments.shape == "7b" else None)

@@ -19,12 +19,12 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
 
 
-def test_the_tiny_shape_runs_without_what_a_gpu_machine_lacks_and_prints_all_rows() -> None:
+def test_the_tiny_shape_runs_without_what_a_gpu_machine_lacks_and_prints_all_rows(tmp_path: Path) -> None:
     results = ROOT / "benchmarks" / "results" / "gpu_7b.md"
     before = results.read_bytes() if results.exists() else None
     program = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({ABSENT!r})); "
-        "sys.argv = ['gpu_7b.py', '--shape', 'tiny']; sys.path.insert(0, 'benchmarks'); "
+        f"sys.argv = ['gpu_7b.py', '--shape', 'tiny', '--peers', {str(tmp_path)!r}]; sys.path.insert(0, 'benchmarks'); "
         "runpy.run_path('benchmarks/gpu_7b.py', run_name='__main__')"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
