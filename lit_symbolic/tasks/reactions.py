@@ -21,7 +21,7 @@ from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
 from lit_symbolic.vocabulary import LearnedVocabulary
 
 WORKED_EXAMPLES = 3
-VOCABULARY_TEXTS = 2_000
+VOCABULARY_TEXTS = 1_000
 VOCABULARY_SIZE = 1024
 PIECES = r"(?:Reactants|Reagents|Product|Class): ?|(?<=Class: )[^\n]+|\[[^\[\]\s]*\]|Br|Cl|%[0-9]{2}|[\s\S]"
 """No token holds more than one atom, bond, ring number or parenthesis."""
@@ -206,7 +206,7 @@ class ForwardSynthesis(_Reactions):
         known_class: bool = False,
         validation_problems: int = 200,
         test_problems: int = 300,
-        train_problems: int = 2_000,
+        train_problems: int = 1_000,
         seed: int = 0,
         max_corrupt: float = 0.01,
         prompt_style: PromptStyle = "plain",
@@ -294,7 +294,7 @@ class Retrosynthesis(_Reactions):
         known_class: bool = False,
         validation_problems: int = 200,
         test_problems: int = 300,
-        train_problems: int = 2_000,
+        train_problems: int = 1_000,
         seed: int = 0,
         max_corrupt: float = 0.01,
         prompt_style: PromptStyle = "plain",
