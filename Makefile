@@ -36,7 +36,7 @@ demo: venv  ## set up, then train the tiny model by SFT and by PPO, and say wher
 
 .PHONY: test
 test: lint  ## set up, then ruff, mypy and the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 .PHONY: test-trl
 test-trl:  ## the tests with TRL's own trainer, in a virtual environment of their own

@@ -15,6 +15,9 @@ from lit_symbolic.verifiers.confinement import landlock
 from lit_symbolic.verifiers.sandbox import Layer, Limits, Outcome, Sandbox, SandboxUnavailable
 from sandboxes import available, python, running
 
+# Some run as nobody on the host, whose processes are limited in sum: not beside each other.
+pytestmark = pytest.mark.xdist_group("nobody on the host")
+
 ROOT = Path(__file__).parents[2]
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

@@ -17,6 +17,9 @@ from sandbox_attacks import ATTACKS, BITES, Attack
 from sandbox_targets import CPP_ATTACKS, PYTHON_ATTACKS, Targets, assert_nothing_left, left_behind, number
 from sandboxes import available
 
+# Some run as nobody on the host, whose processes are limited in sum: not beside each other.
+pytestmark = pytest.mark.xdist_group("nobody on the host")
+
 # Those that use up processor time are shown once: the means make no difference to them.
 CASES = [(attack, means) for attack in ATTACKS for means in ("bubblewrap", "kernel")[attack.limits.cpu_seconds == 1 :]]
 

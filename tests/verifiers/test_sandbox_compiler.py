@@ -13,7 +13,11 @@ from lit_symbolic.verifiers.sandbox import Execution, Layer, Limits, Outcome, Sa
 from sandbox_targets import Targets, assert_nothing_left
 from sandboxes import available
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+# Some run as nobody on the host, whose processes are limited in sum: not beside each other.
+pytestmark = [
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
+    pytest.mark.xdist_group("nobody on the host"),
+]
 
 READ_WALLS = frozenset({Layer.MOUNT_NAMESPACE, Layer.LANDLOCK})
 BUILD_AND_RUN = ["sh", "-c", "g++ -w answer.cpp -o answer && ./answer"]

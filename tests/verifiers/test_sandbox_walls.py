@@ -13,6 +13,9 @@ from sandbox_attacks import ATTACKS, BITES, Attack
 from sandbox_targets import Targets, assert_nothing_left
 from sandboxes import available
 
+# Some run as nobody on the host, whose processes are limited in sum: not beside each other.
+pytestmark = pytest.mark.xdist_group("nobody on the host")
+
 
 @pytest.fixture(scope="module")
 def targets() -> Iterator[Targets]:
