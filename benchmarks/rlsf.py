@@ -56,6 +56,7 @@ class Source:
         files: What must be there, relative to the repository.
         seeds: To report.
         evaluation: Flags of evaluations: how many problems and answers.
+        sft: Flags of the supervised start.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Source:
     files: str | None = None
     seeds: tuple[int, ...] = SEEDS
     evaluation: tuple[str, ...] = ("--data.test_limit", "300", "--data.validation_limit", "50")
+    sft: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,11 +94,49 @@ SOURCES = (
     Source("forward_synthesis", "generator"),
     Source("retrosynthesis", "generator"),
     Source("pseudocode", "generator", evaluation=PROGRAMS),
-    Source("retrosynthesis", "uspto50k", ("--data.task.data", f"{SHARED}/uspto50k_retro"), f"{SHARED}/uspto50k_retro", (1,)),
+    Source(
+        "retrosynthesis",
+        "uspto50k",
+        ("--data.task.data", f"{SHARED}/uspto50k_retro", "--data.task.known_class", "false", "--model.max_new_tokens", "160"),
+        f"{SHARED}/uspto50k_retro",
+        (1,),
+        sft=("--trainer.max_epochs", "24"),
+    ),
     Source("game24", "4nums", ("--data.task.data", f"{SHARED}/game24/24.csv"), f"{SHARED}/game24/24.csv", (1,)),
-    Source("pseudocode", "spoc", ("--data.task.data", f"{SHARED}/spoc"), f"{SHARED}/spoc", (1,), PROGRAMS),
-    Source("molecules", "chebi20", ("--data.task.data", f"{SHARED}/chebi20"), f"{SHARED}/chebi20", (1,)),
-    Source("molecules", "zinc", ("--data.task.data", f"{SHARED}/zinc250k/valid.txt"), f"{SHARED}/zinc250k/valid.txt", (1,)),
+    Source(
+        "pseudocode",
+        "spoc",
+        (
+            *("--data.task.data", f"{SHARED}/spoc", "--data.task.cut_by_hash", "true"),
+            *("--data.task.max_characters", "600", "--data.task.vocabulary_size", "1024"),
+        ),
+        f"{SHARED}/spoc",
+        (1,),
+        PROGRAMS,
+        sft=("--trainer.max_epochs", "16"),
+    ),
+    Source(
+        "molecules",
+        "chebi20",
+        (
+            *("--data.task.data", f"{SHARED}/chebi20", "--data.task.cut_by_hash", "true"),
+            *("--data.task.longest_description", "500", "--data.task.longest_molecule", "80", "--model.max_new_tokens", "96"),
+        ),
+        f"{SHARED}/chebi20",
+        (1,),
+        sft=("--trainer.max_epochs", "12"),
+    ),
+    Source(
+        "molecules",
+        "zinc",
+        (
+            *("--data.task.data", f"{SHARED}/zinc250k/valid.txt", "--data.task.cut_by_hash", "true"),
+            *("--model.max_new_tokens", "80"),
+        ),
+        f"{SHARED}/zinc250k/valid.txt",
+        (1,),
+        sft=("--trainer.max_epochs", "6"),
+    ),
 )
 """Generators first, then real files, those that matter most first."""
 
@@ -121,7 +161,15 @@ class Bench:
 
     def start(self, source: Source, seed: int) -> Run:
         """The supervised policy from which all arms of a seed start."""
-        flags = ("--seed_everything", str(seed), *source.flags, *source.evaluation, *self.scale.flags, *self.scale.sft)
+        flags = (
+            "--seed_everything",
+            str(seed),
+            *source.flags,
+            *source.evaluation,
+            *source.sft,
+            *self.scale.flags,
+            *self.scale.sft,
+        )
         return self._run(source, f"start-seed{seed}", "sft", flags)
 
     def trained(self, source: Source, arm: str, seed: int, iterations: int, more: Sequence[str], folder: str) -> Run:
