@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from rdkit import Chem
+
 from lit_symbolic.certificate import Finding
 from lit_symbolic.verifiers.molecules.partial_match import (
     ANY_BOND,
@@ -35,7 +37,7 @@ from lit_symbolic.verifiers.molecules.partial_match import (
     target_of,
     written_atom,
 )
-from lit_symbolic.verifiers.molecules.reading import MoleculeReading, Notation, Span
+from lit_symbolic.verifiers.molecules.reading import MoleculeReading, Notation, Span, canonical, known_molecule
 
 DEPARTURE = "departure"
 """The first characters after which the answer cannot become the reference any more; empty at the end if something is missing."""
@@ -92,7 +94,15 @@ def departure(answer: MoleculeReading, reference: str, notation: Notation = "aut
             return Finding(*step.span, DEPARTURE, f"with {written!a} here the answer cannot become the reference any more")
     if mol is not None and all(way.used | way.done != target.whole for way in ways):
         return Finding(end, end, DEPARTURE, "a molecule of the reference is missing")
+    if mol is not None and not _same_graph(mol, reference, notation, as_set):
+        return Finding(end, end, DEPARTURE, "the bonds of an aromatic ring are not the reference's")
     return None
+
+
+def _same_graph(mol: Chem.Mol, reference: str, notation: Notation, as_set: bool) -> bool:
+    """Whether only stereo can differ. A bond written as in ``c=c`` passes for one that might be aromatic; RDKit reads it as double."""
+    ours, theirs = (canonical(each, False).split(".") for each in (mol, known_molecule(reference, notation).mol))
+    return set(ours) == set(theirs) if as_set else ours == theirs
 
 
 def _steps(answer: MoleculeReading, atoms: list[WrittenAtom | None]) -> Iterator[Step]:

@@ -81,6 +81,15 @@ def test_an_answer_departs_only_behind_what_it_shares_with_a_writing_of_the_refe
     assert at_once >= 0.8 * count, "a departure is found where it is made"
 
 
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [("Oc1ccc(NC(C)=O)c=c1", "CC(=O)Nc1ccc(O)cc1"), ("O1CCN(CC1)S(c1c(C#N)cc=s1)(=O)=O", "N#Cc1ccsc1S(=O)(=O)N1CCOCC1")],
+)
+def test_a_ring_that_lost_its_aromatic_bonds_is_noticed_at_its_end(text, reference):
+    found = departure(read_molecule(text), reference)
+    assert (found.start, found.end) == (len(text), len(text))
+
+
 def part(mol, atoms):
     """The first atoms of a molecule and the bonds among them, as a pattern of elements, charges and kinds of bonds."""
     pattern = Chem.RWMol(Chem.MolFromSmarts(".".join("[*]" for _ in range(atoms))))
