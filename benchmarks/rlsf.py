@@ -6,13 +6,15 @@
 
 A cell is one arm of one task, data set and seed: a small file under ``benchmarks/results/rlsf/``. All arms of a task, data set and
 seed start from one supervised policy. Each arm's learning rate is the better of its trials on a seed that is not reported; all arms
-have the same trials. One seed of everything comes first. A cell that was interrupted goes on from its last checkpoint.
+have the same trials. One seed of everything comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose
+recipes have changed since is run again; until then the table still shows it.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import json
 import statistics
 import threading
@@ -188,19 +190,23 @@ class Bench:
         )
 
     def _run(self, source: Source, folder: str, recipe: str, flags: Sequence[str]) -> Run:
-        return Run(self.scale.folder / source.name / folder, (f"configs/{source.task}/{recipe}.yaml",), tuple(flags), threads=1)
+        place = f"{folder}-{digest_of(source.task, recipe)}"  # a run with other recipes is not gone on with
+        return Run(self.scale.folder / source.name / place, (f"configs/{source.task}/{recipe}.yaml",), tuple(flags), threads=1)
 
     # --- cells ---
 
-    def cell(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """The content of a cell, which is run if it is missing and there is time; None if there is none."""
+    def cell(self, name: str, source: Source, arm: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        """The content of a cell, which is run if it is missing, or was run with other recipes, and there is time; None if there is none."""
         path = self.scale.results / f"{name}.json"
+        recipes = digest_of(source.task, ARMS[arm][0] if arm in ARMS else "sft")
         if path.exists():
-            return json.loads(path.read_text())
+            found = json.loads(path.read_text())
+            if found.get("recipes") == recipes:
+                return found
         if time.monotonic() > self.until:
             return None
         print(f"{time.strftime('%H:%M:%S')} {name} …", flush=True)
-        result = {**work(), "environment": environment()}
+        result = {**work(), "recipes": recipes, "environment": environment()}
         result["curves"] = {key: values for key, values in result.get("curves", {}).items() if key in KEPT}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result) + "\n")
@@ -235,7 +241,9 @@ class Bench:
         tuned_on = next(each for each in SOURCES if each.task == source.task)
         found = {}
         for trial in self.trials:
-            cell = self.cell(f"trial-{tuned_on.name}-{arm}-{trial}", functools.partial(self.trial, tuned_on, arm, trial))
+            cell = self.cell(
+                f"trial-{tuned_on.name}-{arm}-{trial}", tuned_on, arm, functools.partial(self.trial, tuned_on, arm, trial)
+            )
             if cell is None:
                 return None
             found[trial] = cell["validation"]["success_rate"]
@@ -282,15 +290,17 @@ class Bench:
             best = {arm: self.best_trial(source, arm) for arm in ARMS if arm in arms}
         if None in best.values():
             return
-        if self.cell(f"{source.name}-start-seed{seed}", functools.partial(self.start_cell, source, seed)) is None:
+        work = functools.partial(self.start_cell, source, seed)
+        if self.cell(f"{source.name}-start-seed{seed}", source, "start", work) is None:
             return
         for arm, trial in best.items():
             assert trial is not None
             work = functools.partial(self.arm_cell, source, arm, seed, trial)
-            cell = self.cell(f"{source.name}-{arm}-seed{seed}", work)
+            cell = self.cell(f"{source.name}-{arm}-seed{seed}", source, arm, work)
             if arm == "token" and cell is not None and "continued" in arms:
                 seconds = sum(iteration_seconds(cell["curves"]))
-                self.cell(f"{source.name}-continued-seed{seed}", functools.partial(self.continued_cell, source, seed, seconds))
+                work = functools.partial(self.continued_cell, source, seed, seconds)
+                self.cell(f"{source.name}-continued-seed{seed}", source, "continued", work)
             self.write()
 
     def group_or_failure(self, source: Source, seed: int, arms: Sequence[str]) -> None:
@@ -309,6 +319,13 @@ class Bench:
 
 _locks = {source.task: threading.Lock() for source in SOURCES}
 _writing = threading.Lock()
+
+
+def digest_of(task: str, recipe: str) -> str:
+    """A fingerprint of a recipe and of that of the start: changed ones make the cells run again."""
+    texts = [(ROOT / "configs" / task / f"{name}.yaml").read_text() for name in dict.fromkeys(("sft", recipe))]
+    lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
 def of(source: Source, arm: str, seed: int) -> dict[str, Any]:
