@@ -121,7 +121,8 @@ class Advantage:
             (:mod:`lit_symbolic.objectives.group_advantages`). Settings of the critic and of its loss are then not read.
         gamma: Discount per token. Below 1 it wants rewards that stand where they were earned (``until_error`` with a negative
             ``failure_reward``): a fault is then charged to the few tokens before it, 1 / (1 - gamma) of them. It makes a late
-            failure cheaper than an early one, which is right where the verifier finds every fault where it is made.
+            failure cheaper than an early one, which is right where the verifier finds every fault where it is made and answers
+            have one length; where they may grow, they do (molecules at 0.95: by 40 % in 15 iterations).
         lam: GAE's lambda; read by ``gae`` alone.
         whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own. Read by ``gae`` alone:
             ``reinforce++`` always does it, ``rloo`` and ``grpo`` never.
