@@ -100,7 +100,7 @@ def departure(answer: MoleculeReading, reference: str, notation: Notation = "aut
 
 
 def _same_graph(mol: Chem.Mol, reference: str, notation: Notation, as_set: bool) -> bool:
-    """Whether only stereo can differ. A bond written as in ``c=c`` passes for one that might be aromatic; RDKit reads it as double."""
+    """Whether only stereo can differ: RDKit may make other bonds of a text than its letters say."""
     ours, theirs = (canonical(each, False).split(".") for each in (mol, known_molecule(reference, notation).mol))
     return set(ours) == set(theirs) if as_set else ours == theirs
 
@@ -150,7 +150,7 @@ def _steps(answer: MoleculeReading, atoms: list[WrittenAtom | None]) -> Iterator
         elif group == "bond":
             written = match[0]
             if late is None and current >= 0 and written in ("=", "#"):
-                other_end = read[current]._replace(aromatic=None)  # nothing is known of it, so that it might be aromatic
+                other_end = read[current]._replace(aromatic=None, small=False)  # nothing is known of it: it might be aromatic
                 yield BondBegun(span, images.index(current), bond_kinds(written, read[current], other_end), bool(opened))
         elif group == "ring":
             number = str(int(match[0].strip("%()")))

@@ -161,6 +161,8 @@ def bond_kinds(written: str, first: WrittenAtom, second: WrittenAtom) -> int:
         return ANY_BOND
     if len(first.charges) > 1 or len(second.charges) > 1:
         return _SINGLE | _DOUBLE | _TRIPLE
+    if written == "=" and first.small and second.small:
+        return _DOUBLE  # RDKit never makes it a bond of an aromatic ring
     kinds, known = _WRITTEN[written], first.aromatic is not None and second.aromatic is not None
     if written in ("", ":") and first.small and second.small:
         return _SINGLE | _AROMATIC if known else _SINGLE | _DOUBLE | _AROMATIC
