@@ -118,13 +118,14 @@ def written_atom(letters: str, atom: Chem.Atom | None, loose: bool) -> WrittenAt
         element = int(symbol[1:]) if symbol[0] == "#" else _element(symbol.capitalize())
         charges = (_charge(match["charge"] or ""),)
         isotope, known = int(match["isotope"] or 0), not loose
-        hydrogens = int(match["hydrogens"][1:] or 1) if match["hydrogens"] else 0
     else:
-        element, isotope, hydrogens, charge = atom.GetAtomicNum(), atom.GetIsotope(), atom.GetTotalNumHs(), atom.GetFormalCharge()
+        element, isotope, charge = atom.GetAtomicNum(), atom.GetIsotope(), atom.GetFormalCharge()
         # Written -N(=O)=O is read with charges.
         charges = (charge,) if not charge or match["charge"] else (0, charge)
         known = small == atom.GetIsAromatic() and not loose
-    if not bracket:
+    if bracket:  # as written, since RDKit may move one once it has read what follows
+        hydrogens = int(match["hydrogens"][1:] or 1) if match["hydrogens"] else 0
+    else:
         hydrogens = 0 if known and letters in ("n", "p") else None
     return WrittenAtom(element, charges, isotope, small, small if known else None, hydrogens)
 

@@ -1,7 +1,8 @@
 import random
+import re
 
 import pytest
-from rdkit import Chem, rdBase
+from rdkit import Chem
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, MoleculeVerifier, RetrosynthesisVerifier
@@ -33,8 +34,8 @@ def same(first, second):
 
 
 def written_at_random(smiles, seed, **settings):
-    rdBase.SeedRandomNumberGenerator(seed + 1)
-    return Chem.MolToSmiles(Chem.MolFromSmiles(smiles), doRandom=True, canonical=False, **settings)
+    # RDKit's other way to random writings goes by what was written before in the process too.
+    return Chem.MolToRandomSmilesVect(Chem.MolFromSmiles(smiles), 1, randomSeed=seed + 1, **settings)[0]
 
 
 def spoiled(parts, rng):
@@ -64,6 +65,49 @@ def test_no_writing_of_the_reference_departs_from_it(settings):
             assert departure(answer, reference) is None
 
 
+def test_an_answer_departs_only_behind_what_it_shares_with_a_writing_of_the_reference():
+    rng, at_once, count = random.Random(0), 0, 0
+    for reference in REFERENCES:
+        for writing, answer in wrong_answers(reference, 40, rng):
+            found = departure(answer, reference, as_set=True)
+            assert found is not None
+            shared = 0
+            for ours, theirs in zip(tokens(writing), tokens(answer.text), strict=False):
+                if ours != theirs:
+                    break
+                shared += len(ours)
+            assert found.start >= shared, (writing, answer.text)
+            count += 1
+            at_once += found.start == shared
+    assert at_once >= 0.8 * count, "a departure is found where it is made"
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [("Oc1ccc(NC(C)=O)c=c1", "CC(=O)Nc1ccc(O)cc1"), ("O1CCN(CC1)S(c1c(C#N)cc=s1)(=O)=O", "N#Cc1ccsc1S(=O)(=O)N1CCOCC1")],
+)
+def test_a_double_bond_between_small_letters_is_none_of_an_aromatic_ring(text, reference):
+    found = departure(read_molecule(text), reference)
+    assert text[found.start - 1] == "="
+
+
+def test_a_hydrogen_that_is_written_stands_whatever_comes_behind_it():
+    """RDKit takes it from the atom again."""
+    text = "c1cc(OC)cc2c1[nH]=cc2CCN(C)C"
+    assert departure(read_molecule(text), "COc1ccc2[nH]cc(CCN(C)C)c2c1").start == text.index("=") + 1
+
+
+def said_at_once(answer):
+    """Whether what RDKit makes of an atom stands in its letters, and a ring number right behind them; else what follows decides."""
+    letters = [answer.text[start:end] for start, end in answer.written_atoms]
+    atoms = list(answer.mol.GetAtoms())
+    return (
+        [each.strip("[").islower() for each in letters] == [atom.GetIsAromatic() for atom in atoms]
+        and all(each[0] == "[" for each, atom in zip(letters, atoms, strict=True) if atom.GetFormalCharge())
+        and not re.search(r"\)[-=#]?[0-9]", answer.text)
+    )
+
+
 def part(mol, atoms):
     """The first atoms of a molecule and the bonds among them, as a pattern of elements, charges and kinds of bonds."""
     pattern = Chem.RWMol(Chem.MolFromSmarts(".".join("[*]" for _ in range(atoms))))
@@ -75,6 +119,23 @@ def part(mol, atoms):
         if max(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) < atoms:
             pattern.AddBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), bond.GetBondType())
     return pattern.GetMol()
+
+
+def test_a_departure_is_no_later_than_the_first_atoms_that_do_not_lie_in_the_reference():
+    rng, at_all = random.Random(1), 0
+    for reference in (reference for reference in REFERENCES if "." not in reference):
+        mol = Chem.MolFromSmiles(reference)
+        for _, answer in wrong_answers(reference, 15, rng):
+            found = departure(answer, reference)
+            assert found is not None
+            if not said_at_once(answer):
+                continue
+            lies = [mol.HasSubstructMatch(part(answer.mol, atoms)) for atoms in range(1, answer.mol.GetNumAtoms() + 1)]
+            if not all(lies):
+                first = lies.index(False)  # its ring numbers stand behind it
+                assert found.start < (*answer.written_atoms, (len(answer.text) + 1, 0))[first + 1][0]
+                at_all += 1
+    assert at_all > 20
 
 
 @pytest.mark.parametrize(
