@@ -27,8 +27,26 @@ PIECES = r"(?:Reactants|Reagents|Product|Class): ?|(?<=Class: )[^\n]+|\[[^\[\]\s
 """No token holds more than one atom, bond, ring number or parenthesis."""
 
 
-class _Reactions(Task):
-    """What both directions share."""
+class ReactionTask(Task):
+    """What both directions share.
+
+    Args:
+        data: A folder, a file or the id of a data set on the hub; None draws reactions.
+        known_class: The prompt names the reaction's class, where it is known.
+        validation_problems: Size of the validation split, if reactions are drawn.
+        test_problems: The same of test.
+        train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
+        seed: Of the drawn splits, and of those cut from what is read.
+        max_corrupt: Share of corrupt rows up to which the rest is used.
+        prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
+        strict: The answer is the molecule alone; otherwise it is looked for in prose and code fences.
+        must_match: Only the reference is correct; otherwise every answer that passes the checks is.
+        stereo: Stereo counts in "the same molecule".
+        all_measures: Also MACCS and RDK similarity, which cost more than the rest of a certificate.
+
+    Raises:
+        ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
+    """
 
     direction: ClassVar[Direction]
     metrics = (
@@ -44,18 +62,18 @@ class _Reactions(Task):
 
     def __init__(
         self,
-        data: str | Path | None,
-        known_class: bool,
-        validation_problems: int,
-        test_problems: int,
-        train_problems: int,
-        seed: int,
-        max_corrupt: float,
-        prompt_style: PromptStyle,
-        strict: bool,
-        must_match: bool,
-        stereo: bool,
-        all_measures: bool,
+        data: str | Path | None = None,
+        known_class: bool = False,
+        validation_problems: int = 200,
+        test_problems: int = 300,
+        train_problems: int = 1_000,
+        seed: int = 0,
+        max_corrupt: float = 0.01,
+        prompt_style: PromptStyle = "plain",
+        strict: bool = True,
+        must_match: bool = True,
+        stereo: bool = True,
+        all_measures: bool = False,
     ) -> None:
         for name, number in (("validation", validation_problems), ("test", test_problems), ("train", train_problems)):
             if number < 1:
@@ -166,28 +184,13 @@ class _Reactions(Task):
         return f"Class: {reaction.kind}\n" if self.known_class and reaction.kind else ""
 
 
-class ForwardSynthesis(_Reactions):
+class ForwardSynthesis(ReactionTask):
     """Write the product of reactants (and reagents).
 
     Reactions are drawn from a table of templates without end (see :mod:`~lit_symbolic.tasks.generating.reaction_table`), or read
     (see :func:`~lit_symbolic.tasks.reaction_records.read_reactions` for formats, splits and what is skipped).
 
-    Args:
-        data: A folder, a file or the id of a data set on the hub; None draws reactions.
-        known_class: The prompt names the reaction's class, where it is known.
-        validation_problems: Size of the validation split, if reactions are drawn.
-        test_problems: The same of test.
-        train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
-        seed: Of the drawn splits, and of those cut from what is read.
-        max_corrupt: Share of corrupt rows up to which the rest is used.
-        prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
-        strict: The answer is the molecule alone; otherwise it is looked for in prose and code fences.
-        must_match: Only the reference is correct; otherwise every answer that passes the checks is.
-        stereo: Stereo counts in "the same molecule".
-        all_measures: Also MACCS and RDK similarity, which cost more than the rest of a certificate.
-
-    Raises:
-        ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
+    Args: see :class:`ReactionTask`.
 
     Example:
         >>> problem = ForwardSynthesis(test_problems=1).problems("test")[0]
@@ -199,36 +202,6 @@ class ForwardSynthesis(_Reactions):
 
     name = "forward_synthesis"
     direction = "forward"
-
-    def __init__(
-        self,
-        data: str | Path | None = None,
-        known_class: bool = False,
-        validation_problems: int = 200,
-        test_problems: int = 300,
-        train_problems: int = 1_000,
-        seed: int = 0,
-        max_corrupt: float = 0.01,
-        prompt_style: PromptStyle = "plain",
-        strict: bool = True,
-        must_match: bool = True,
-        stereo: bool = True,
-        all_measures: bool = False,
-    ) -> None:
-        super().__init__(
-            data,
-            known_class,
-            validation_problems,
-            test_problems,
-            train_problems,
-            seed,
-            max_corrupt,
-            prompt_style,
-            strict,
-            must_match,
-            stereo,
-            all_measures,
-        )
 
     @property
     def _strict_verifier(self) -> ForwardSynthesisVerifier:
@@ -254,28 +227,13 @@ class ForwardSynthesis(_Reactions):
         return reaction.product
 
 
-class Retrosynthesis(_Reactions):
+class Retrosynthesis(ReactionTask):
     """Write the reactants of a product, dots between them.
 
     Reactions are drawn or read as those of :class:`ForwardSynthesis`. Many reactants are right for a product: an answer that passes every
     check and is not the reference counts in the measure ``plausible``, and as correct only with ``must_match: false``.
 
-    Args:
-        data: See :class:`ForwardSynthesis`, as for the others.
-        known_class: See there.
-        validation_problems: See there.
-        test_problems: See there.
-        train_problems: See there.
-        seed: See there.
-        max_corrupt: See there.
-        prompt_style: See there.
-        strict: See there.
-        must_match: See there.
-        stereo: See there.
-        all_measures: See there.
-
-    Raises:
-        ValueError: If an argument is out of range; on first use, if ``data`` cannot be used.
+    Args: see :class:`ReactionTask`.
 
     Example:
         >>> problem = Retrosynthesis(known_class=True, test_problems=1).problems("test")[0]
@@ -287,36 +245,6 @@ class Retrosynthesis(_Reactions):
 
     name = "retrosynthesis"
     direction = "retro"
-
-    def __init__(
-        self,
-        data: str | Path | None = None,
-        known_class: bool = False,
-        validation_problems: int = 200,
-        test_problems: int = 300,
-        train_problems: int = 1_000,
-        seed: int = 0,
-        max_corrupt: float = 0.01,
-        prompt_style: PromptStyle = "plain",
-        strict: bool = True,
-        must_match: bool = True,
-        stereo: bool = True,
-        all_measures: bool = False,
-    ) -> None:
-        super().__init__(
-            data,
-            known_class,
-            validation_problems,
-            test_problems,
-            train_problems,
-            seed,
-            max_corrupt,
-            prompt_style,
-            strict,
-            must_match,
-            stereo,
-            all_measures,
-        )
 
     @property
     def _strict_verifier(self) -> RetrosynthesisVerifier:

@@ -113,7 +113,6 @@ def written_atom(letters: str, atom: Chem.Atom | None, loose: bool) -> WrittenAt
     symbol, bracket = match["symbol"] or match["symbol_alone"], letters[0] == "["
     small = symbol.islower()
     charges: tuple[int, ...]
-    hydrogens: int | None
     if atom is None:
         element = int(symbol[1:]) if symbol[0] == "#" else _element(symbol.capitalize())
         charges = (_charge(match["charge"] or ""),)
@@ -123,10 +122,11 @@ def written_atom(letters: str, atom: Chem.Atom | None, loose: bool) -> WrittenAt
         # Written -N(=O)=O is read with charges.
         charges = (charge,) if not charge or match["charge"] else (0, charge)
         known = small == atom.GetIsAromatic() and not loose
-    if bracket:  # as written, since RDKit may move one once it has read what follows
-        hydrogens = int(match["hydrogens"][1:] or 1) if match["hydrogens"] else 0
-    else:
-        hydrogens = 0 if known and letters in ("n", "p") else None
+    hydrogens: int | None = None
+    if bracket and match["hydrogens"]:  # as written, since RDKit may move one once it has read what follows
+        hydrogens = int(match["hydrogens"][1:] or 1)
+    elif bracket or (known and letters in ("n", "p")):
+        hydrogens = 0
     return WrittenAtom(element, charges, isotope, small, small if known else None, hydrogens)
 
 
