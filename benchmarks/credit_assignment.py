@@ -20,7 +20,7 @@ from typing import Any
 from chart import chart
 from game24 import sft_start
 from lit_symbolic.reporting.curves import trailing_mean
-from runs import Run, Scale, iteration_seconds, mean_and_spread, run_cells, shown, table
+from runs import Run, Scale, course, iteration_seconds, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 
 KL_NATS = 2.0
@@ -99,14 +99,7 @@ def report(scale: Scale) -> str:
                 mean_and_spread(seconds, 1),
             )
         )
-        for c in mine:
-            at = range(9, len(c["curves"]["train/success_rate"]), 10)
-            points = [
-                f"{i + 1}: {statistics.mean(c['curves']['train/success_rate'][i - 9 : i + 1]):.3f}"
-                f" ({statistics.mean(c['curves']['train/kl'][i - 9 : i + 1]):.1f})"
-                for i in at
-            ]
-            lines.append(f"- `{scheme}`, seed {c['seed']}: " + ", ".join(points))
+        lines += [f"- `{scheme}`, seed {c['seed']}: {course(c['curves'])}" for c in mine]
     header = (
         *("scheme", "seeds", "iterations", "held-out pass@1", "pass@8", "training success, last 10", "KL then, nats"),
         *("mean length", "s per iteration"),

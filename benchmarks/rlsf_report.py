@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from runs import environment, iteration_seconds, mean_and_spread, table
+from runs import course, environment, iteration_seconds, mean_and_spread, table
 
 Cell = dict[str, Any]
 LABELS = {
@@ -185,17 +185,9 @@ def _mean(cells: Sequence[Cell], name: str, digits: int = 3) -> str:
 
 
 def _curves(cells: Sequence[Cell]) -> list[str]:
-    lines = ["Training success (KL in nats), means over ten iterations:", ""]
-    for cell in cells:
-        success, kl = cell["curves"].get("train/success_rate", []), cell["curves"].get("train/kl", [])
-        if cell["arm"] in ("start", "continued") or not success:
-            continue
-        ends = range(WINDOW, len(success) + 1, WINDOW)
-        points = [
-            f"{i}: {statistics.mean(success[i - WINDOW : i]):.3f} ({statistics.mean(kl[i - WINDOW : i]):.1f})" for i in ends
-        ]
-        lines.append(f"- {cell['arm']}, seed {cell['seed']}: " + ", ".join(points))
-    return lines
+    learned = [cell for cell in cells if cell["arm"] not in ("start", "continued") and cell["curves"].get("train/success_rate")]
+    lines = [f"- {cell['arm']}, seed {cell['seed']}: {course(cell['curves'])}" for cell in learned]
+    return ["Training success (KL in nats), means over ten iterations:", "", *lines]
 
 
 def _trials(cells: Sequence[Cell]) -> str:

@@ -149,6 +149,20 @@ def curves(folder: Path) -> dict[str, list[float]]:
     return {name: [round(rows[i].get(name, math.nan), 5) for i in sorted(rows)] for name in names}
 
 
+def course(curves: dict[str, list[float]]) -> str:
+    """A learning curve in words: training success and, in brackets, KL in nats, means over ten iterations.
+
+    Example:
+        >>> course({"train/success_rate": [0.1] * 10 + [0.3] * 10, "train/kl": [1.0] * 20})
+        '10: 0.100 (1.0), 20: 0.300 (1.0)'
+    """
+    success, kl = curves["train/success_rate"], curves["train/kl"]
+    return ", ".join(
+        f"{end}: {statistics.mean(success[end - 10 : end]):.3f} ({statistics.mean(kl[end - 10 : end]):.1f})"
+        for end in range(10, len(success) + 1, 10)
+    )
+
+
 def iteration_seconds(curves: dict[str, list[float]]) -> list[float]:
     """Seconds of each iteration: sampling, verifying, evaluating and learning, as far as a module has them."""
     names = ("time/sampling_seconds", "time/verifying_seconds", "time/evaluating_seconds", "time/learning_seconds")

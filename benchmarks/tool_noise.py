@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from game24 import sft_start
-from runs import Run, Scale, mean_and_spread, run_cells, shown, table
+from runs import Run, Scale, course, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 
 RATES = (0.0, 0.1, 0.3)
@@ -108,7 +108,7 @@ def report(scale: Scale) -> str:
                     mean_and_spread([c["test"]["mean_length"] for c in mine], 1),
                 )
             )
-            lines += [f"- {label}, rate {rate:g}, seed {c['seed']}: {_course(c['curves'])}" for c in mine]
+            lines += [f"- {label}, rate {rate:g}, seed {c['seed']}: {course(c['curves'])}" for c in mine]
     header = (
         *("reward", "rate of errors", "seeds", "iterations", "held-out pass@1", "points lost to noise", "pass@8"),
         *("training success, last 10, as the primary tool says", "KL then, nats", "mean length"),
@@ -145,14 +145,6 @@ def _lost(cells: list[dict[str, Any]], mine: list[dict[str, Any]]) -> str:
     clean = {(c["arm"], c["seed"]): c["test"]["pass@1"] for c in cells if c["rate"] == 0}
     lost = [100 * (clean[at] - c["test"]["pass@1"]) for c in mine if c["rate"] and (at := (c["arm"], c["seed"])) in clean]
     return mean_and_spread(lost, 1) if lost else ""
-
-
-def _course(curves: dict[str, list[float]]) -> str:
-    success, kl = curves["train/success_rate"], curves["train/kl"]
-    return ", ".join(
-        f"{end}: {statistics.mean(success[end - 10 : end]):.3f} ({statistics.mean(kl[end - 10 : end]):.1f})"
-        for end in range(10, len(success) + 1, 10)
-    )
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
+import pkgutil
 import re
 import sys
 import warnings
@@ -26,10 +28,7 @@ import lit_symbolic.rollouts.continuous_batching
 import lit_symbolic.rollouts.hf
 import lit_symbolic.rollouts.native
 import lit_symbolic.rollouts.vllm
-import lit_symbolic.tasks.game24
-import lit_symbolic.tasks.molecules
-import lit_symbolic.tasks.pseudocode
-import lit_symbolic.tasks.reactions  # noqa: F401 - imported classes can be named shortly in a config
+import lit_symbolic.tasks
 from callbacks.checkpoint import IterationCheckpoint
 from callbacks.export import AdapterExport
 from callbacks.progress import IterationProgressBar
@@ -38,6 +37,9 @@ from callbacks.reward import VerifierReward
 from lit_symbolic.data import SymbolicDataModule
 from lit_symbolic.modules import SymbolicModule
 from lit_symbolic.verifiers.base import ToolUnavailable
+
+for _task in pkgutil.iter_modules(lit_symbolic.tasks.__path__, "lit_symbolic.tasks."):
+    importlib.import_module(_task.name)  # imported classes can be named shortly in a config: a new task is one file
 
 TRAINER_DEFAULTS = {
     # An iteration is an epoch, collected anew each time.

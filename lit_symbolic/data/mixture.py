@@ -54,7 +54,7 @@ class TaskMixture(Task):
 
     def verifier_of(self, problem: Problem) -> Verifier:
         """That of the problem's own task."""
-        return self.tasks[problem.task].verifier_of(problem)
+        return self.task_of(problem).verifier_of(problem)
 
     def task_of(self, problem: Problem) -> Task:
         """The problem's own task."""
@@ -62,7 +62,7 @@ class TaskMixture(Task):
 
     def ruled_out(self, problem: Problem, beginning: str, certificate: Certificate) -> bool:
         """What the problem's own task says."""
-        return self.tasks[problem.task].ruled_out(problem, beginning, certificate)
+        return self.task_of(problem).ruled_out(problem, beginning, certificate)
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """Those of all tasks, in their order."""
@@ -77,11 +77,11 @@ class TaskMixture(Task):
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """That of the problem's own task."""
-        return self.tasks[problem.task].demonstration(problem, rng)
+        return self.task_of(problem).demonstration(problem, rng)
 
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
         """That of the problem's own task."""
-        return self.tasks[problem.task].second_prompt(problem, answer, certificate)
+        return self.task_of(problem).second_prompt(problem, answer, certificate)
 
     def vocabulary(self) -> Vocabulary:
         """Words of all tasks, or all their texts.

@@ -18,7 +18,7 @@ from rdkit import Chem
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.molecules.atom_mapping import element_counts, exchanged_atom, place_of_lack, surplus_atoms
 from lit_symbolic.verifiers.molecules.departure import DEPARTURE, departure
-from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
+from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, groups_of_problem
 from lit_symbolic.verifiers.molecules.measures import similarities, text_measures
 from lit_symbolic.verifiers.molecules.no_return import placed
 from lit_symbolic.verifiers.molecules.reading import (
@@ -157,7 +157,7 @@ class MoleculeVerifier:
             findings = answer.findings
             if reference is not None and self.must_match and self.locate_departure:
                 findings = self._with_departure(placed(text, findings, "no_return"), problem, answer)
-            return Certificate(False, 0.0, findings, measures, evidence=_words(findings))
+            return Certificate(False, 0.0, findings, measures, evidence=in_words(findings))
 
         if reference is not None:
             measures |= similarities(answer.mol, str(problem.reference), self.notation, self.all_measures)
@@ -179,7 +179,7 @@ class MoleculeVerifier:
         if not findings:
             return Certificate(True, 1.0, (), measures, evidence="valid, and every check passed")
         score = share if reference is None else (share + measures["morgan_tanimoto"]) / 2
-        return Certificate(False, min(score, 0.99), findings, measures, evidence=_words(findings))
+        return Certificate(False, min(score, 0.99), findings, measures, evidence=in_words(findings))
 
     def _with_departure(self, findings: Sequence[Finding], problem: Problem, answer: MoleculeReading) -> tuple[Finding, ...]:
         place = departure(answer, str(problem.reference), self.notation, self.molecules_as_set)
@@ -226,13 +226,7 @@ class MoleculeGenerationVerifier(MoleculeVerifier):
     """
 
     def _check(self, problem: Problem, answer: MoleculeReading, reference: MoleculeReading | None) -> Checks:
-        named = problem.facts.get("groups")
-        groups: Sequence[FunctionalGroup]
-        groups = (
-            groups_asked_for(str(problem.facts.get("description", "")))
-            if named is None
-            else [group_named(name) for name in named]
-        )
+        groups = groups_of_problem(problem.facts)
         if reference is not None:
             groups = [group for group in groups if len(group_matches(reference.mol, group)) >= group.at_least]
         findings = []
@@ -358,7 +352,8 @@ def _place(answer: MoleculeReading, wanted: Chem.Mol, lacking: Sequence[int]) ->
     return start, max(start, answer.span[1] if lack.behind is None else spans[lack.behind][0])
 
 
-def _words(findings: Sequence[Finding]) -> str:
+def in_words(findings: Sequence[Finding]) -> str:
+    """The first findings, a line each, as evidence."""
     return "\n".join(f"{finding.start}-{finding.end} {finding.kind}: {finding.message}" for finding in findings[:10])
 
 

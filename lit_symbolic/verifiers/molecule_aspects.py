@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from rdkit import Chem, rdBase
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
-from lit_symbolic.verifiers.chemistry import MISSING_GROUP
+from lit_symbolic.verifiers.chemistry import MISSING_GROUP, in_words
 from lit_symbolic.verifiers.chemistry import TOO_LONG as ANSWER_TOO_LONG
-from lit_symbolic.verifiers.molecules.functional_groups import FunctionalGroup, group_matches, group_named, groups_asked_for
+from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_of_problem
 from lit_symbolic.verifiers.molecules.no_return import Places, placed
 from lit_symbolic.verifiers.molecules.partial import read_part
 from lit_symbolic.verifiers.molecules.reading import CHEMISTRY, KEKULIZATION, VALENCE, Notation, read_molecule
@@ -131,10 +131,7 @@ class FunctionalGroupsVerifier:
         """Certify an answer, see the class."""
         if len(text) > self.max_characters:
             return _too_long(text, self.max_characters, "groups_found")
-        named = problem.facts.get("groups")
-        description = str(problem.facts.get("description", ""))
-        groups: Sequence[FunctionalGroup]
-        groups = groups_asked_for(description) if named is None else [group_named(name) for name in named]
+        groups = groups_of_problem(problem.facts)
         reading = read_molecule(text, self.notation)
         mol = reading.mol if reading.valid else _leniently(read_part(reading).mol)
         if mol is None:
@@ -163,8 +160,7 @@ def _certificate(findings: Sequence[Finding], measure: str, score: float) -> Cer
     if not findings:
         return Certificate(True, 1.0, (), {measure: 1.0})
     kept = tuple(sorted(findings)[:MAX_FINDINGS])
-    evidence = "\n".join(f"{finding.start}-{finding.end} {finding.kind}: {finding.message}" for finding in kept[:10])
-    return Certificate(False, score, kept, {measure: score}, evidence=evidence)
+    return Certificate(False, score, kept, {measure: score}, evidence=in_words(kept))
 
 
 def _unreadable(text: str, measure: str) -> Certificate:

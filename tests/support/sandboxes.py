@@ -7,11 +7,12 @@ import sysconfig
 import textwrap
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from lit_symbolic.verifiers.sandbox import Execution, Sandbox
+from lit_symbolic.verifiers.sandbox import Execution, Sandbox, SandboxUnavailable
 
 STDLIB = tuple({path for path in (sysconfig.get_path("stdlib"), sysconfig.get_config_var("DESTSHARED")) if os.path.isdir(path)})
 
@@ -24,6 +25,18 @@ def available(sandbox: Sandbox) -> Sandbox:
     if missing:
         pytest.skip(f"needs a kernel that has all layers: {missing}")
     return sandbox
+
+
+@cache
+def runs_programs() -> pytest.MarkDecorator:
+    """Mark of tests that compile and run programs: they skip, with the reason, where that cannot be."""
+    if shutil.which("g++") is None:
+        return pytest.mark.skip(reason="needs g++")
+    try:
+        sandboxed = Sandbox().run(["true"]).returncode == 0
+    except SandboxUnavailable:
+        sandboxed = False
+    return pytest.mark.skipif(not sandboxed, reason="needs bubblewrap, or a kernel that lets users make namespaces")
 
 
 def python(sandbox: Sandbox, source: str) -> Execution:

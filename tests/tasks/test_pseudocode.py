@@ -18,23 +18,10 @@ from lit_symbolic.tasks.pseudocode import PseudocodeToCpp
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.tasks.spoc import COLUMNS, HELD_OUT, INCOMPLETE, NO_TESTS, TOO_LONG
 from lit_symbolic.verifiers.compiling.program import fenced_code
-from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
+from sandboxes import runs_programs
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 SPLITS = ("train", "validation", "test")
-
-
-def sandboxed():
-    try:
-        return Sandbox().run(["true"]).returncode == 0
-    except SandboxUnavailable:
-        return False
-
-
-runs_programs = [
-    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
-    pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +98,7 @@ def test_a_comment_never_swallows_the_line_below_it():
 
 
 class TestDrawnAnswers:
-    pytestmark = runs_programs
+    pytestmark = runs_programs()
 
     def test_references_are_correct_in_both_layouts_and_faults_are_not(self, small):
         commented = PseudocodeToCpp(layout="commented", test_problems=2)
@@ -409,7 +396,7 @@ class TestSpocsOwnFiles:
         assert not problems["train"] & problems["validation"]
         assert not problems["test"] & (problems["train"] | problems["validation"])
 
-    @pytest.mark.skipif(shutil.which("g++") is None or not sandboxed(), reason="needs g++ and a sandbox")
+    @runs_programs()
     def test_a_gold_program_passes_its_tests_without_optimization_in_both_layouts(self, whole_spoc):
         index = random.Random(0).randrange(1025)
         problem, found = whole_spoc.problems("test")[index], whole_spoc.spoc.splits["test"][index]

@@ -22,7 +22,7 @@ _CARBON = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class Assembled:
     """What is asked for, and a molecule that has it.
 
     Args:
@@ -42,7 +42,7 @@ class Described:
         """Normal form of what is asked, whatever the order and the words.
 
         Example:
-            >>> Described(("nitro", "ether"), 1, (10, 13), "COc1ccc(cc1)[N+](=O)[O-]").key
+            >>> Assembled(("nitro", "ether"), 1, (10, 13), "COc1ccc(cc1)[N+](=O)[O-]").key
             'ether, nitro; 1 rings; 10-13 atoms'
         """
         low, high = self.heavy_atoms
@@ -343,7 +343,7 @@ def has_group(mol: Chem.Mol, name: str) -> bool:
 # --- descriptions ---
 
 
-def draw_described(rng: random.Random, groups: tuple[int, int] = (2, 3), window: int = 4, max_heavy_atoms: int = 24) -> Described:
+def draw_described(rng: random.Random, groups: tuple[int, int] = (2, 3), window: int = 4, max_heavy_atoms: int = 24) -> Assembled:
     """A molecule and what is asked for.
 
     Args:
@@ -361,14 +361,14 @@ def draw_described(rng: random.Random, groups: tuple[int, int] = (2, 3), window:
     named = rng.sample(there, min(len(there), rng.randint(*groups)))
     atoms = mol.GetNumHeavyAtoms()
     low = max(1, atoms - rng.randrange(window))
-    return Described(tuple(named), mol.GetRingInfo().NumRings(), (low, low + window - 1), str(Chem.MolToSmiles(mol)))
+    return Assembled(tuple(named), mol.GetRingInfo().NumRings(), (low, low + window - 1), str(Chem.MolToSmiles(mol)))
 
 
-def describe(asked: Described, rng: random.Random) -> str:
+def describe(asked: Assembled, rng: random.Random) -> str:
     """A description in words, one of several ways to say it.
 
     Example:
-        >>> describe(Described(("nitro", "ether"), 1, (10, 13), ""), random.Random(1))
+        >>> describe(Assembled(("nitro", "ether"), 1, (10, 13), ""), random.Random(1))
         'It contains a nitro group and an ether. Its size is 10 to 13 heavy atoms, with one ring.'
     """
     nouns = [_with_article(rng.choice(_NOUNS.get(name, (name,)))) for name in asked.groups]

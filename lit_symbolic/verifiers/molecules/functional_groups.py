@@ -7,7 +7,9 @@ out, so that what is asked for is rather too little than too much: a group that 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 from rdkit import Chem
 
@@ -98,6 +100,20 @@ def group_named(name: str) -> FunctionalGroup:
             f"no functional group is called {name!r}; the names are in lit_symbolic/verifiers/molecules/functional_group_table.py"
         )
     return group
+
+
+def groups_of_problem(facts: Mapping[str, Any]) -> Sequence[FunctionalGroup]:
+    """The groups that a problem asks for: those of its fact ``groups``, by name; without one those that its ``description`` names.
+
+    Raises:
+        ValueError: If the table has no group of a name.
+
+    Example:
+        >>> [group.name for group in groups_of_problem({"groups": ["hydroxy"]})]
+        ['hydroxy']
+    """
+    named = facts.get("groups")
+    return groups_asked_for(str(facts.get("description", ""))) if named is None else [group_named(name) for name in named]
 
 
 def group_matches(mol: Chem.Mol, group: FunctionalGroup) -> tuple[tuple[int, ...], ...]:

@@ -11,7 +11,7 @@ from lit_symbolic.tasks.generating.molecule_parts import (
     LINKERS,
     SCAFFOLDS,
     SUBSTITUENTS,
-    Described,
+    Assembled,
     describe,
     draw_described,
     draw_molecule,
@@ -70,7 +70,7 @@ def test_a_description_names_its_groups_in_words_that_the_verifiers_own_reader_u
 
 def test_one_question_is_asked_in_several_ways_and_its_normal_form_is_the_same():
     found = DRAWN[0]
-    other = Described(found.groups[::-1], found.rings, found.heavy_atoms, "C")
+    other = Assembled(found.groups[::-1], found.rings, found.heavy_atoms, "C")
     assert other.key == found.key
     assert len({describe(found, random.Random(seed)) for seed in range(100)}) > 20
 

@@ -3,7 +3,6 @@
 import pickle
 import random
 import re
-import shutil
 from collections import Counter
 
 import pytest
@@ -16,21 +15,10 @@ from lit_symbolic.tasks.generating.programs import draw_program, normal_form
 from lit_symbolic.tasks.generating.sentences import NAMES
 from lit_symbolic.tasks.listing import program
 from lit_symbolic.verifiers.compiling.prelude import CompilerUnavailable
-from lit_symbolic.verifiers.sandbox import Sandbox, SandboxUnavailable
+from lit_symbolic.verifiers.sandbox import Sandbox
 from programs_in_python import outputs
+from sandboxes import runs_programs
 
-
-def sandboxed():
-    try:
-        return Sandbox().run(["true"]).returncode == 0
-    except SandboxUnavailable:
-        return False
-
-
-runs_programs = [
-    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++"),
-    pytest.mark.skipif(not sandboxed(), reason="needs bubblewrap, or a kernel that lets users make namespaces"),
-]
 HEADERS = ("algorithm", "iostream", "sstream")
 seeds = st.integers(0, 2**32)
 
@@ -144,7 +132,7 @@ def asked(count, seed=0, blocks=(1, 3)):
 
 
 class TestOutputs:
-    pytestmark = runs_programs
+    pytestmark = runs_programs()
 
     def test_they_are_what_python_makes_of_the_program(self, expected):
         programs = asked(200)
