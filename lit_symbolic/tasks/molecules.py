@@ -11,9 +11,9 @@ from typing import Literal
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
-from lit_symbolic.tasks.described_molecules import SPLITS, Described, DescribedMolecule, read_described
 from lit_symbolic.tasks.generating.molecule_parts import Assembled, describe, draw_described, with_articles
-from lit_symbolic.tasks.rows import is_on_hub
+from lit_symbolic.tasks.reading.described_molecules import SPLITS, Described, DescribedMolecule, read_described
+from lit_symbolic.tasks.reading.rows import is_on_hub
 from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.described_molecule import DescribedMoleculeVerifier

@@ -16,8 +16,8 @@ from lit_symbolic.tasks.generating.bench import TestBench
 from lit_symbolic.tasks.generating.expected import ExpectedOutputs
 from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
 from lit_symbolic.tasks.listing import Layout, Line, program, pseudocode
+from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
 from lit_symbolic.tasks.splitting import draw_one, drawn
-from lit_symbolic.tasks.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
 from lit_symbolic.verifiers.cpp import CppVerifier
 from lit_symbolic.vocabulary import LearnedVocabulary
 

@@ -13,7 +13,7 @@ from typing import ClassVar, get_args
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
-from lit_symbolic.tasks.reaction_records import Direction, Reaction, ReactionData, read_reactions
+from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
 from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
@@ -188,7 +188,7 @@ class ForwardSynthesis(ReactionTask):
     """Write the product of reactants (and reagents).
 
     Reactions are drawn from a table of templates without end (see :mod:`~lit_symbolic.tasks.generating.reaction_table`), or read
-    (see :func:`~lit_symbolic.tasks.reaction_records.read_reactions` for formats, splits and what is skipped).
+    (see :func:`~lit_symbolic.tasks.reading.reaction_records.read_reactions` for formats, splits and what is skipped).
 
     Args: see :class:`ReactionTask`.
 

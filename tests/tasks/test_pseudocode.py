@@ -15,8 +15,8 @@ import pytest
 from lit_symbolic.policies.tiny import task_tokenizer
 from lit_symbolic.tasks.listing import Line, program, pseudocode
 from lit_symbolic.tasks.pseudocode import PseudocodeToCpp
+from lit_symbolic.tasks.reading.spoc import COLUMNS, HELD_OUT, INCOMPLETE, NO_TESTS, TOO_LONG
 from lit_symbolic.tasks.splitting import split_of
-from lit_symbolic.tasks.spoc import COLUMNS, HELD_OUT, INCOMPLETE, NO_TESTS, TOO_LONG
 from lit_symbolic.verifiers.compiling.program import fenced_code
 from sandboxes import runs_programs
 

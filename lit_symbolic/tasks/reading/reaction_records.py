@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.rows import Accepted, Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
+from lit_symbolic.tasks.reading.rows import Accepted, Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.reading import MoleculeReading, canonical, read_molecule
 
@@ -96,7 +96,7 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
     Args:
         source: Path or hub id.
         direction: Which side is the target.
-        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`, for each part.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`, for each part.
         seed: Of the cuts.
 
     Raises:

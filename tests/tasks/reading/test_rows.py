@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_symbolic.tasks.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
+from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
 
 OBJECTS = [{"name": "één", "smiles": "C/C=C\\C", "count": 3}, {"name": "zwei\tdrei", "smiles": "O", "count": None}]
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from lit_symbolic.tasks.base import Split
 from lit_symbolic.tasks.listing import Line, program
-from lit_symbolic.tasks.rows import Row, accept, delimited_rows, hub_rows, is_on_hub
+from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub
 from lit_symbolic.tasks.splitting import split_of
 
 LOG = logging.getLogger("lit_symbolic.data")
@@ -101,7 +101,7 @@ def read_spoc(
         cut_by_hash: Where there is no training file, train on the validation file, a sixth of whose problems stay validation.
         max_lines: Lines of a program at most.
         max_characters: Characters of its pseudo-code and its code together at most.
-        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`.
         seed: Of the cut.
 
     Raises:
@@ -183,10 +183,10 @@ def read_programs(rows: Iterable[Row], source: str | Path, max_corrupt: float = 
     Args:
         rows: With the columns of the set's files.
         source: Where they come from, for messages.
-        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`.
 
     Raises:
-        ValueError: As for :func:`~lit_symbolic.tasks.rows.accept`.
+        ValueError: As for :func:`~lit_symbolic.tasks.reading.rows.accept`.
     """
     at = -1
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from rdkit import Chem
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
+from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, FunctionalGroup
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_asked_for
@@ -112,7 +112,7 @@ def read_described(
         longest_molecule: The same of a molecule.
         need_groups: Skip a row whose description names no group that the molecule has: any molecule would do.
         first_rows: Read so many rows; None reads all. (24,445 molecules of ZINC take 20 seconds.)
-        max_corrupt: See :func:`~lit_symbolic.tasks.rows.accept`.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`.
         seed: Of the cut.
 
     Raises:

@@ -8,10 +8,10 @@ import selfies
 from rdkit import Chem
 
 from lit_symbolic.tasks import reaction_records
-from lit_symbolic.tasks.reaction_records import read_reactions
 from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
+from lit_symbolic.tasks.reading.reaction_records import read_reactions
 
-SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 AMIDES = [(f"CC(=O)O.N{'C' * n}", f"CC(=O)N{'C' * n}") for n in range(1, 41)]
 
