@@ -15,8 +15,8 @@ import yaml
 from rdkit import Chem
 
 from lit_symbolic.policies.tiny import task_tokenizer
-from lit_symbolic.tasks import described_molecules
 from lit_symbolic.tasks.molecules import MoleculeGeneration
+from lit_symbolic.tasks.reading import described_molecules
 from lit_symbolic.tasks.reading.described_molecules import HELD_OUT, NO_GROUP, OTHER_TASK, TOO_LONG, groups_of
 from lit_symbolic.tasks.reading.rows import Row
 from lit_symbolic.tasks.splitting import split_of

@@ -7,8 +7,8 @@ import pytest
 import selfies
 from rdkit import Chem
 
-from lit_symbolic.tasks import reaction_records
 from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
+from lit_symbolic.tasks.reading import reaction_records
 from lit_symbolic.tasks.reading.reaction_records import read_reactions
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[4] / "shared" / "data"))
