@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lit_symbolic.certificate import Problem
-from lit_symbolic.tasks import spoc as spoc_files
 from lit_symbolic.tasks.listing import program
+from lit_symbolic.tasks.reading import spoc as spoc_files
 from lit_symbolic.tasks.reading.rows import delimited_rows
 from lit_symbolic.tasks.reading.spoc import COLUMNS, read_programs, read_testcases
 from lit_symbolic.verifiers.compiling.program import Token, tokenize
