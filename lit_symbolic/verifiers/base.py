@@ -48,5 +48,12 @@ def check_start(verifiers: Iterable[Verifier]) -> list[str]:
         >>> check_start([Game24Verifier()])
         []
     """
-    checks = [check for verifier in verifiers if (check := getattr(verifier, "check_start", None)) is not None]
-    return list(dict.fromkeys(check() for check in checks))
+    told: dict[str, None] = {}
+    for verifier in verifiers:
+        tool: object = verifier
+        while tool is not None:  # one that wraps another has it as ``verifier``
+            check = getattr(tool, "check_start", None)
+            if check is not None:
+                told[check()] = None
+            tool = getattr(tool, "verifier", None)
+    return list(told)

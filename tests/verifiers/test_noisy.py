@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.tasks.game24 import Game24
 from lit_symbolic.verifiers import Verifier
+from lit_symbolic.verifiers.base import ToolUnavailable, check_start
+from lit_symbolic.verifiers.cpp import CppVerifier
 from lit_symbolic.verifiers.game24 import Game24Verifier
+from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
 from lit_symbolic.verifiers.noisy import NoiseKind, NoisyVerifier
 from lit_symbolic.verifiers.pool import VerifierPool
 from toys import SaysTheRightWords
@@ -133,3 +136,10 @@ def test_a_rate_that_is_no_share_and_an_unknown_kind_are_refused() -> None:
             NoisyVerifier(SaysTheRightWords(), rate, "outcome")
     with pytest.raises(ValueError, match=r"'outcome'.*'contradict'"):
         NoisyVerifier(SaysTheRightWords(), 0.1, "place")  # type: ignore[arg-type]
+
+
+def test_what_the_wrapped_tool_needs_is_asked_for_at_the_start() -> None:
+    missing = CppVerifier(compiler="g++-none", headers=())
+    for verifier in (NoisyVerifier(missing, 0.1, "outcome"), MoleculeInProse(NoisyVerifier(missing, 0.1, "outcome"))):
+        with pytest.raises(ToolUnavailable, match="g\\+\\+-none"):
+            check_start([verifier])
