@@ -77,6 +77,8 @@ class PseudocodeToCpp(Task):
         prompt_style: ``plain``, the pseudo-code and a blank line; ``few_shot``, an instruction and worked examples of the train split.
         strict: Whether the answer is the program and nothing else; otherwise a program in a Markdown fence is found.
         vocabulary_size: Tokens of a tokenizer made for this task.
+        locate_departure: A program that fails its tests is wrong where it left the reference, see
+            :class:`~lit_symbolic.verifiers.cpp.CppVerifier`; otherwise it is as a whole.
         compiler: Name or path of g++.
         sandbox: Mode of the sandbox, for drawn programs and for answers.
         cache_dir: Folder for the precompiled header and for what drawn programs wrote; None is the user's cache.
@@ -128,6 +130,7 @@ class PseudocodeToCpp(Task):
         prompt_style: PromptStyle = "plain",
         strict: bool = True,
         vocabulary_size: int = 512,
+        locate_departure: bool = False,
         compiler: str = "g++",
         sandbox: Literal["required", "best_effort", "off"] = "required",
         cache_dir: str | None = None,
@@ -148,6 +151,7 @@ class PseudocodeToCpp(Task):
         self.split_seed, self.test_file, self.cut_by_hash, self.testcases = split_seed, test_file, cut_by_hash, testcases
         self.max_lines, self.max_characters, self.max_corrupt = max_lines, max_characters, max_corrupt
         self.prompt_style, self.strict, self.vocabulary_size = prompt_style, strict, vocabulary_size
+        self.locate_departure = locate_departure
         self.compiler, self.sandbox, self.cache_dir = compiler, sandbox, cache_dir
         self._problems: dict[Split, list[Problem]] = {}
         expected = ExpectedOutputs(compiler, (f"-std={DRAWN_STANDARD}", *FLAGS), HEADERS, sandbox, cache_dir)
@@ -162,6 +166,7 @@ class PseudocodeToCpp(Task):
             flags=FLAGS,
             headers=HEADERS if self.data is None else ("bits/stdc++.h",),
             code_fence=not self.strict,
+            locate_departure=self.locate_departure,
             sandbox=self.sandbox,
             cache_dir=self.cache_dir,
         )

@@ -3,6 +3,7 @@
 Under this file stand, in ``compiling/``, :mod:`~lit_symbolic.verifiers.compiling.program` (characters, bytes, tokens),
 :mod:`~lit_symbolic.verifiers.compiling.diagnostics` and :mod:`~lit_symbolic.verifiers.compiling.linker` (from their words to
 findings), :mod:`~lit_symbolic.verifiers.compiling.braces` (where a brace is missing),
+:mod:`~lit_symbolic.verifiers.compiling.departure` (where a program that fails its tests left the reference),
 :mod:`~lit_symbolic.verifiers.compiling.cases` (test cases) and :mod:`~lit_symbolic.verifiers.compiling.prelude` (the shared
 precompiled header).
 """
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from lit_symbolic.certificate import Certificate, Finding, Problem, Status
 from lit_symbolic.verifiers.compiling.cases import Budget, Case, TestsInterrupted, cases_of, failure, report, run_cases
+from lit_symbolic.verifiers.compiling.departure import first_that_breaks
 from lit_symbolic.verifiers.compiling.diagnostics import (
     SEMANTIC,
     SOURCE_NAME,
@@ -32,7 +35,7 @@ from lit_symbolic.verifiers.compiling.program import Program, fenced_code
 from lit_symbolic.verifiers.sandbox import Execution, Limits, Outcome, Sandbox
 
 GOAL = "goal"
-"""Tests fail: the whole answer, since nothing says where."""
+"""Tests fail: the whole answer, since nothing says where. With ``locate_departure`` the first part that makes the reference fail."""
 RESOURCES = "resources"
 """The compiler used up its time or memory on it, or broke: the whole answer."""
 TOO_LONG = "too_long"
@@ -93,6 +96,10 @@ class CppVerifier:
             does not get done.
         tolerance: Numbers in the output may differ by this much, absolutely or relatively.
         max_characters: Longer answers are rejected unread.
+        locate_departure: Where tests fail, and the problem has a reference, point at the first part of the answer with which the reference
+            does not pass either (see :mod:`~lit_symbolic.verifiers.compiling.departure`). For training: it tells of the reference. Takes
+            a compilation for every doubling of the number of places in which they differ; none where there is one such place.
+        locate_seconds: No further such trial is begun after so many seconds; the place is then the whole answer.
         sandbox: Mode of the :class:`~lit_symbolic.verifiers.sandbox.Sandbox`.
         cache_dir: Folder of the precompiled header; None is the user's cache.
 
@@ -123,6 +130,8 @@ class CppVerifier:
     patience: float = 4.0
     tolerance: float = 0.0
     max_characters: int = 100_000
+    locate_departure: bool = False
+    locate_seconds: float = 1.5
     sandbox: Literal["required", "best_effort", "off"] = "required"
     cache_dir: str | None = None
 
@@ -142,7 +151,10 @@ class CppVerifier:
         if compiled.returncode == 0 and compiled.outcome is Outcome.EXITED and not compiled.truncated:
             if not cases:
                 return Certificate(True, 1.0, measures=_measures(cases, compiled=True), evidence="compiles")
-            return self._test(problem, compiled.stdout, cases, text)
+            certificate = self._test(problem, compiled.stdout, cases, text)
+            if not self.locate_departure or certificate.correct or not certificate.is_evidence or problem.reference is None:
+                return certificate
+            return self._located(certificate, problem, program.answer, start)
         if isinstance(failed := self._why_not_compiled(program, compiled, cases, text), Certificate):
             return failed
         moved = [Finding(f.start + start, f.end + start, f.kind, f.message) for f in failed]
@@ -261,6 +273,22 @@ class CppVerifier:
         told = report(cases, failures)
         finding = Finding(0, len(text), GOAL, f"{len(failures)} of {len(cases)} tests failed; {told.partition(chr(10))[0]}")
         return Certificate(False, measures["tests_fraction"], (finding,), measures, evidence=told)
+
+    def _located(self, certificate: Certificate, problem: Problem, code: str, offset: int) -> Certificate:
+        """The certificate of failed tests, its finding where the code left the reference."""
+        until = time.monotonic() + self.locate_seconds
+        plain = replace(self, locate_departure=False, code_fence=False)
+
+        def passes(code: str) -> bool | None:
+            tried = plain.verify(problem, code) if time.monotonic() < until else None
+            return tried.correct if tried is not None and tried.is_evidence else None
+
+        piece = first_that_breaks(code, str(problem.reference), passes)
+        if piece is None:
+            return certificate
+        (whole,) = certificate.findings
+        start, end = piece.place
+        return replace(certificate, findings=(Finding(start + offset, end + offset, GOAL, whole.message),))
 
 
 def _forbidden(program: Program, cases: Sequence[Case]) -> frozenset[str]:

@@ -336,6 +336,55 @@ def test_a_compiler_that_is_no_compiler_is_refused():
         toolchain("true")
 
 
+class TestDeparture:
+    """A program that compiles and fails its tests, and a reference that passes them."""
+
+    pytestmark = runs_programs
+
+    REFERENCE = (
+        '#include <cstdio>\nint main() {\n  int n;\n  scanf("%d", &n);\n  int twice = 2 * n;\n  printf("%d\\n", twice);\n'
+        "  return 0;\n}\n"
+    )
+    PROBLEM = replace(DOUBLE, reference=REFERENCE)
+
+    @pytest.mark.parametrize(
+        ("changes", "place"),
+        [
+            ([("2 * n", "3 * n")], "3"),
+            ([("2 * n", "n + n"), ("twice);", "twice + 1);")], "+ 1"),  # another right line is none of the fault
+            ([("int n;", "int n = 1;"), ("2 * n", "2 - n"), ("return 0;", "return 0 + 0;")], "- n"),
+            ([("  return 0;\n", ""), ("  int twice = 2 * n;\n", "  int twice;\n  twice = n;\n")], ";\n  twice = n"),
+        ],
+    )
+    def test_the_finding_stands_on_what_makes_the_reference_fail(self, light, changes, place):
+        answer = self.REFERENCE
+        for old, new in changes:
+            assert old in answer
+            answer = answer.replace(old, new)
+        located = replace(light, locate_departure=True, locate_seconds=60).verify(self.PROBLEM, answer)
+        whole = light.verify(self.PROBLEM, answer)
+        (finding,), (everywhere,) = located.findings, whole.findings
+        assert (everywhere.start, everywhere.end) == (0, len(answer))
+        assert finding.kind == "goal"
+        assert answer[finding.start :].startswith(place)
+        assert (finding.message, located.score, located.measures) == (everywhere.message, whole.score, whole.measures)
+        assert "2 * n" not in located.evidence + finding.message  # an answer is not told the reference
+
+    def test_right_answers_others_and_problems_without_a_reference_are_as_without_it(self, light):
+        located = replace(light, locate_departure=True)
+        wrong = self.REFERENCE.replace("2 * n", "3 * n")
+        broken = self.REFERENCE.replace(";", "", 1)
+        for problem, answer in ((self.PROBLEM, self.REFERENCE), (self.PROBLEM, broken), (DOUBLE, wrong)):
+            assert located.verify(problem, answer) == light.verify(problem, answer)
+        two = wrong.replace("return 0;", "return 0 + 0;")
+        assert replace(located, locate_seconds=0.0).verify(self.PROBLEM, two) == light.verify(self.PROBLEM, two)
+
+    def test_the_place_is_counted_from_the_answers_begin_though_the_program_stands_in_a_fence(self, light):
+        answer = f"Here:\n```cpp\n{self.REFERENCE.replace('2 * n', '3 * n')}```\n"
+        (finding,) = replace(light, locate_departure=True, code_fence=True).verify(self.PROBLEM, answer).findings
+        assert answer[finding.start : finding.end + 4] == "3 * n"
+
+
 @needs_compiler
 @needs_sandbox
 def test_the_example_of_the_documentation_runs():
