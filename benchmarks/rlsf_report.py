@@ -50,15 +50,15 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
     """
     cells = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     reported = [cell for cell in cells if "trial" not in cell or "test" in cell]
-    trials = [cell for cell in cells if "validation" in cell]
+    trials = [cell for cell in cells if "trial" in cell and "test" not in cell]
     some = cells[0]["environment"] if cells else environment()
     parts = [
         "# RLSF on its five tasks",
         "",
         "`python benchmarks/rlsf.py`. Models from scratch, one thread each, two runs side by side. All arms of a task, data set and seed",
         "start from one supervised policy and get the same number of answers. Held-out problems, sampled at temperature 1; mean over seeds,",
-        "lowest and highest in brackets. The learning rate of each arm of reinforcement learning is the better of the same trials on seed 100;",
-        "the token form (`until_error`, -1 on the first wrong token, a discount below 1) was fixed before. *Shuffled*: the same, but a failure's",
+        "lowest and highest in brackets. The lambda of each arm of reinforcement learning is the better of the same trials on seed 100; the token",
+        "form (`until_error`, -1 on the first wrong token) and its discount (the recipe's) were fixed before. *Shuffled*: the same, but a failure's",
         "-1 stands on a random token of the answer. Rollouts to Boolean: share of the answers after which the token arm's training success",
         f"(mean of {WINDOW} iterations) is what the Boolean arm's is at its end; only where it gets there.",
         "",
@@ -157,7 +157,7 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
                 mean_and_spread([sum(iteration_seconds(c["curves"])) / 60 for c in mine], 1),
                 mean_and_spread([c["test"]["pass@1"] for c in mine]),
                 _mean(mine, f"pass@{largest}") if largest > 1 else "",
-                "" if arm in ("start", "continued") else mean_and_spread([_last(c, "train/kl") for c in mine], 1),
+                "" if arm in ("start", "continued") else mean_and_spread([last(c, "train/kl") for c in mine], 1),
                 _mean(mine, "mean_length", 1),
                 _mean(mine, "end_rate"),
                 _mean(mine, "no_evidence_count", 0),
@@ -192,19 +192,20 @@ def _curves(cells: Sequence[Cell]) -> list[str]:
 
 def _trials(cells: Sequence[Cell]) -> str:
     rows = [
-        (f"{c['task']}, {c['data']}", c["arm"], c["trial"], str(c["iterations"]), f"{c['validation']['success_rate']:.3f}")
+        (f"{c['task']}, {c['data']}", c["arm"], c["trial"], str(c["iterations"]), f"{last(c, 'train/success_rate'):.3f}")
         for c in sorted(cells, key=lambda c: (c["task"], c["arm"], c["trial"]))
     ]
-    return table(("task, data", "arm", "learning rate", "iterations", "success on validation problems"), rows)
+    return table(("task, data", "arm", "lambda", "iterations", f"success on training problems, last {WINDOW}"), rows)
 
 
-def _last(cell: Cell, name: str) -> float:
+def last(cell: Cell, name: str) -> float:
+    """Mean of a curve's last iterations."""
     return statistics.mean(cell["curves"][name][-WINDOW:])
 
 
 def _rollouts_to_reach(cell: Cell, other: Cell) -> float | None:
     """Share of a run after which its training success is that of another run's end; None if never."""
-    wanted = _last(other, "train/success_rate")
+    wanted = last(other, "train/success_rate")
     values = cell["curves"]["train/success_rate"]
     for i in range(WINDOW, len(values) + 1):
         if statistics.mean(values[i - WINDOW : i]) >= wanted:
