@@ -6,8 +6,9 @@
 
 A cell is one arm of one task, data set and seed: a small file under ``benchmarks/results/rlsf/``. All arms of a task, data set and
 seed start from one supervised policy. Each arm's lambda is the better of its trials on a seed that is not reported, by success on the
-training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose
-recipes have changed since is run again; until then the table still shows it.
+training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything comes first. A
+cell that was interrupted goes on from its last checkpoint. A cell whose recipes have changed since is run again; until then the table
+still shows it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ SOURCES = (
         "game24",
         "generator",
         (
-            *("--data.task.classic_share", "0", "--data.task.generator_max_card", "16"),
+            *("--data.task.held_out", "generated", "--data.task.classic_share", "0"),
+            *("--data.task.generator_cards", "[3,3,3,4]", "--data.task.generator_max_card", "16"),
             *("--data.task.generator_targets", "random", "--data.task.generator_max_target", "50"),
             *("--model.max_new_tokens", "64"),  # numbers above max_value are spelled in digits
             *("--data.task.solution_share", "0.2"),  # with 0.1 the start solves 2.8 % of the held-out puzzles, with this 3.4

@@ -6,12 +6,14 @@ import csv
 import random
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from math import gcd
 from pathlib import Path
 from typing import Literal
 
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.tasks.base import Split, Task
+from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.calculating.arithmetic import OPERATORS, Number, write_step
 from lit_symbolic.verifiers.calculating.game24_solver import (
     Step,
@@ -54,6 +56,7 @@ class Game24(Task):
         test_problems: Size of the test split.
         data: A csv file in 4nums.com's format, a header with the column ``Puzzles`` (``1 1 4 6``); its puzzles are then the
             classic ones. All are enumerated if not given.
+        held_out: What validation and test hold: classic puzzles, or generated ones.
         classic_share: Probability that a training problem is a classic one rather than generated.
         generator_cards: Numbers of cards that generated puzzles have, one drawn for each.
         generator_max_card: Largest card of a generated puzzle.
@@ -96,6 +99,7 @@ class Game24(Task):
         validation_problems: int = 100,
         test_problems: int = 300,
         data: str | Path | None = None,
+        held_out: Literal["classic", "generated"] = "classic",
         classic_share: float = 1.0,
         generator_cards: Sequence[int] = (4,),
         generator_max_card: int = 13,
@@ -127,7 +131,10 @@ class Game24(Task):
             raise ValueError(f"splits have no negative size, got {validation_problems=} and {test_problems=}")
         self.cards, self.max_card, self.target = cards, max_card, target
         self.split_seed, self.validation_problems, self.test_problems = split_seed, validation_problems, test_problems
+        if held_out == "generated" and classic_share:
+            raise ValueError("held_out: generated needs classic_share: 0, since a classic puzzle may be a generated one too")
         self.data = Path(data) if data is not None else None
+        self.held_out = held_out
         self.classic_share = classic_share
         self.generator_cards, self.generator_max_card = tuple(generator_cards), generator_max_card
         self.generator_targets, self.generator_max_target = generator_targets, generator_max_target
@@ -141,7 +148,7 @@ class Game24(Task):
         return Game24Verifier(strict=self.strict)
 
     def problems(self, split: Split) -> Sequence[Problem]:
-        """The classic puzzles of one split, in an order fixed by the seed."""
+        """The puzzles of one split, in an order fixed by the seed; of generated training puzzles the first so many."""
         if split not in self._problems:
             raise ValueError(f"the splits are {', '.join(self._problems)}; got {split!r}")
         return self._problems[split]
@@ -154,14 +161,27 @@ class Game24(Task):
         """
         if rng.random() < self.classic_share:
             return rng.choice(self.problems("train"))
+        if self.held_out == "generated":
+            return self.problem(*draw_one(self._draw, _key, rng, self.split_seed))
+        for _ in range(MAX_DRAWS):
+            cards, target = self._draw(rng)
+            if target != self.target or cards not in self._held_out:
+                return self.problem(cards, target)
+        raise ValueError(self._too_few)
+
+    def _draw(self, rng: random.Random) -> tuple[Cards, int]:
+        """A solvable puzzle of the generator."""
         for _ in range(MAX_DRAWS):
             count = rng.choice(self.generator_cards)
             cards = tuple(sorted(rng.randint(1, self.generator_max_card) for _ in range(count)))
             target = self.target if self.generator_targets == "fixed" else rng.randint(1, self.generator_max_target)
-            held_out = target == self.target and cards in self._held_out
-            if not held_out and solvable(cards, target):
-                return self.problem(cards, target)
-        raise ValueError(
+            if solvable(cards, target):
+                return cards, target
+        raise ValueError(self._too_few)
+
+    @property
+    def _too_few(self) -> str:
+        return (
             f"no solvable puzzle in {MAX_DRAWS} draws of {self.generator_cards} cards up to {self.generator_max_card} that is "
             "not held out; allow more cards, larger cards or random targets"
         )
@@ -247,7 +267,17 @@ class Game24(Task):
 
     @cached_property
     def _problems(self) -> dict[Split, list[Problem]]:
-        return {split: [self.problem(cards, self.target) for cards in puzzles] for split, puzzles in self._split.items()}
+        found = {split: [self.problem(cards, self.target) for cards in puzzles] for split, puzzles in self._split.items()}
+        if self.held_out == "generated":
+            sizes: dict[Split, int] = {
+                "train": len(found["train"]),
+                "validation": self.validation_problems,
+                "test": self.test_problems,
+            }
+            for split, size in sizes.items():
+                puzzles = drawn(self._draw, _key, split, self.split_seed)
+                found[split] = [self.problem(cards, target) for cards, target in islice(puzzles, size)]
+        return found
 
     def _classic_puzzles(self) -> list[Cards]:
         if self.data is not None:
@@ -316,6 +346,11 @@ def _reference(cards: Cards, target: int) -> str:
 
 def _question(cards: Cards, target: int) -> str:
     return f"Make {target} from {' '.join(map(str, cards))}\n"
+
+
+def _key(puzzle: tuple[Cards, int]) -> str:
+    cards, target = puzzle
+    return _puzzle_id(cards, target)
 
 
 def _puzzle_id(cards: Cards, target: int) -> str:

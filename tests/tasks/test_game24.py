@@ -1,6 +1,7 @@
 import os
 import pickle
 import random
+import statistics
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_symbolic.tasks.game24 import Game24, read_puzzles
-from lit_symbolic.verifiers.calculating.game24_solver import solvable
+from lit_symbolic.verifiers.calculating.game24_solver import all_card_sets, solvable
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PUBLIC_PUZZLES = SHARED / "game24" / "24.csv"
@@ -110,6 +111,33 @@ def test_the_same_cards_with_another_target_are_another_puzzle():
     rng = random.Random(0)
     cards = {cards for cards, target in held_out(task)}
     assert any(task.sample(rng).facts["cards"] in cards for _ in range(200))
+
+
+def test_generated_puzzles_can_be_held_out_as_those_of_training_are_drawn():
+    options = {"held_out": "generated", "classic_share": 0, "generator_cards": [3, 4], "generator_targets": "random"}
+    options |= {"test_problems": 60, "max_value": 50}
+    task = Game24(**options)
+    held_out = {split: [problem.id for problem in task.problems(split)] for split in ("validation", "test")}
+    assert {split: len(set(ids)) for split, ids in held_out.items()} == {"validation": 100, "test": 60}
+    rng = random.Random(0)
+    drawn = [task.sample(rng) for _ in range(1500)]
+    trained = {problem.id for problem in (*drawn, *task.problems("train"))}
+    assert not trained & {*held_out["validation"], *held_out["test"]}
+    assert not {*held_out["validation"]} & {*held_out["test"]}
+    test = task.problems("test")
+    assert {len(problem.facts["cards"]) for problem in test} == {3, 4}
+    assert len({problem.facts["target"] for problem in test}) > 20
+    assert [problem.id for problem in Game24(**options).problems("test")] == held_out["test"]
+    with pytest.raises(ValueError, match="classic_share: 0"):
+        Game24(held_out="generated")
+
+
+def test_the_generator_of_the_comparison_has_a_hundred_thousand_puzzles():
+    """Of all card sets a sample is looked at, for every target."""
+    sets = [cards for count in (3, 4) for cards in all_card_sets(count, 16)]
+    sample = random.Random(0).sample(sets, 60)
+    solved = [sum(solvable(cards, target) for target in range(1, 51)) for cards in sample]
+    assert statistics.mean(solved) - 2 * statistics.stdev(solved) / len(sample) ** 0.5 > 100_000 / len(sets)
 
 
 def test_a_generator_without_puzzles_says_so():

@@ -69,9 +69,7 @@ def pieces(answer: str, reference: str) -> list[Piece]:
     return found
 
 
-def _piece(
-    answer: str, reference: str, ours: list[_Line], theirs: list[_Line], lines: tuple[int, int, int, int]
-) -> Piece:
+def _piece(answer: str, reference: str, ours: list[_Line], theirs: list[_Line], lines: tuple[int, int, int, int]) -> Piece:
     first, last, reference_first, reference_last = lines
     mine = [token for line in ours[first:last] for token in line.tokens]
     words = [word for line in theirs[reference_first:reference_last] for word in line.words]

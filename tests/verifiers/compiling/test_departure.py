@@ -58,7 +58,8 @@ def test_one_difference_is_not_tried_and_a_trial_that_says_nothing_ends_the_sear
         raise AssertionError("there was nothing to try")
 
     one = first_that_breaks("a = 2;", "a = 1;", refuses)
-    assert one is not None and one.place == (4, 5)
+    assert one is not None
+    assert one.place == (4, 5)
     assert first_that_breaks("a = 2;\nb = 3;", "a = 1;\nb = 1;", lambda program: None) is None
     assert first_that_breaks("a = 1; // same", "a = 1;", refuses) is None
 
