@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlsf_report import last, report
+from rlsf_report import last, pictures, report
 from runs import ROOT, Run, Scale, environment, iteration_seconds, shown
 
 TUNING_SEED = 100
@@ -312,9 +312,11 @@ class Bench:
             raise
 
     def write(self) -> None:
-        """Write the table."""
+        """Write the table and the pictures."""
         with _writing:
             self.scale.write(report(self.scale.results, SOURCES, ITERATIONS))
+            for name, picture in pictures(self.scale.results, SOURCES).items():
+                (self.scale.results / f"{name}.svg").write_text(picture)
 
 
 _locks = {source.task: threading.Lock() for source in SOURCES}

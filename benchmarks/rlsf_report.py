@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from chart import chart
 from runs import course, environment, iteration_seconds, mean_and_spread, table
 
 Cell = dict[str, Any]
@@ -76,9 +77,33 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
             why = "its files are not there" if source.missing else "no cell is run yet"
             parts += [f"Not run: {why}.", ""]
             continue
-        parts += [_details(mine, source, iterations), "", *_curves(mine), ""]
+        parts += [_details(mine, source, iterations), "", *_curves(mine, source, results), ""]
     parts += ["## Trials", "", _trials(trials), "", f"Versions: {', '.join(f'{k} {v}' for k, v in some.items())}.", ""]
     return "\n".join(parts)
+
+
+def pictures(results: Path, sources: Sequence[About]) -> dict[str, str]:
+    """Learning curves of each source that has any, as SVG: training success, mean over seeds of a trailing mean.
+
+    Args:
+        results: Folder of the cells.
+        sources: What the benchmark runs.
+    """
+    cells = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    reported = [cell for cell in cells if "test" in cell]
+    drawn = {}
+    for source in sources:
+        curves = {arm: _trailing(list(_of(reported, source, arm).values())) for arm in ("boolean", "token", "shuffled")}
+        if any(curves.values()):
+            title = f"{source.task}, {source.data}: training success, mean over {WINDOW} iterations"
+            drawn[source.name] = chart(title, "iteration", curves)
+    return drawn
+
+
+def _trailing(cells: Sequence[Cell]) -> list[tuple[float, float]]:
+    runs = [cell["curves"]["train/success_rate"] for cell in cells]
+    ends = range(WINDOW, min(map(len, runs), default=0) + 1)
+    return [(float(end), statistics.mean(statistics.mean(run[end - WINDOW : end]) for run in runs)) for end in ends]
 
 
 def _of(cells: Sequence[Cell], source: About, arm: str) -> dict[int, Cell]:
@@ -184,10 +209,13 @@ def _mean(cells: Sequence[Cell], name: str, digits: int = 3) -> str:
     return mean_and_spread(values, digits) if values else ""
 
 
-def _curves(cells: Sequence[Cell]) -> list[str]:
+def _curves(cells: Sequence[Cell], source: About, results: Path) -> list[str]:
     learned = [cell for cell in cells if cell["arm"] not in ("start", "continued") and cell["curves"].get("train/success_rate")]
     lines = [f"- {cell['arm']}, seed {cell['seed']}: {course(cell['curves'])}" for cell in learned]
-    return ["Training success (KL in nats), means over ten iterations:", "", *lines]
+    if not lines:
+        return []
+    picture = f"![Training success of the arms over the iterations]({results.name}/{source.name}.svg)"
+    return [picture, "", "Training success (KL in nats), means over ten iterations:", "", *lines]
 
 
 def _trials(cells: Sequence[Cell]) -> str:

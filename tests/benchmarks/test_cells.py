@@ -72,3 +72,10 @@ def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_wer
     # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
     assert "| 2.0 [1.0, 3.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
     assert "At most half of the rollouts in every seed: game24-generator." in text
+    drawn = rlsf_report.pictures(tmp_path, rlsf.SOURCES)
+    assert drawn.keys() == {"game24-generator"}
+    assert "(" + tmp_path.name + "/game24-generator.svg)" in text
+    # The means of the first ten and the last: 0.145 and 0.645, Boolean's half as large; a line has a point for each window.
+    assert "token: 0.645" in drawn["game24-generator"]
+    assert "boolean: 0.323" in drawn["game24-generator"]
+    assert {line.count(",") for line in drawn["game24-generator"].splitlines() if "polyline" in line} == {51}
