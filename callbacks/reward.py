@@ -54,6 +54,7 @@ class VerifierReward(RewardCallback):
         scheme: How a certificate becomes a reward for every token, see :mod:`lit_symbolic.rewards`.
         prefix_weight: Reward for the share of right tokens before the first fault; read by ``until_error`` and its control.
         failure_reward: Reward on the first wrong token, 0 or -1; read by ``until_error`` and its control.
+        score_weight: How much of it the certificate's score takes away; read by ``until_error`` and its control.
         workers: Verifier processes, where no pool is given; None takes the default of :class:`VerifierPool`.
         deadline_seconds: Longest time for one answer, where no pool is given; after it the worker is killed and there is no
             evidence. None takes the default of :class:`VerifierPool`.
@@ -72,6 +73,7 @@ class VerifierReward(RewardCallback):
         scheme: SchemeName = "until_error",
         prefix_weight: float = 0.0,
         failure_reward: float = 0.0,
+        score_weight: float = 0.0,
         workers: int | None = None,
         deadline_seconds: float | None = None,
         verifier: Verifier | None = None,
@@ -86,9 +88,12 @@ class VerifierReward(RewardCallback):
             raise ValueError(
                 f"reward.prefix_weight lies in [0, 1] and reward.failure_reward is at most 0, got {prefix_weight} and {failure_reward}"
             )
+        if not 0.0 <= score_weight <= 1.0:
+            raise ValueError(f"reward.score_weight lies in [0, 1], got {score_weight}")
         self.scheme: SchemeName = scheme
         self.prefix_weight = prefix_weight
         self.failure_reward = failure_reward
+        self.score_weight = score_weight
         self.verifier = verifier
         settings = {"workers": workers, "deadline_seconds": deadline_seconds}
         given: dict[str, Any] = {setting: value for setting, value in settings.items() if value is not None}
@@ -147,6 +152,7 @@ class VerifierReward(RewardCallback):
                 ended[row],
                 prefix_weight=self.prefix_weight,
                 failure_reward=self.failure_reward,
+                score_weight=self.score_weight,
                 generator=generator,
             )
             rewards[row, :length] = reward.values

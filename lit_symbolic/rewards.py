@@ -62,6 +62,7 @@ def token_rewards(
     *,
     prefix_weight: float = 0.0,
     failure_reward: float = 0.0,
+    score_weight: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> TokenReward:
     """Give each token of an answer its reward.
@@ -90,14 +91,16 @@ def token_rewards(
         prefix_weight: ``until_error``, like its control, also pays this times the share of response tokens that are right and stand before
             the first wrong one, in equal parts on those tokens: at most ``prefix_weight`` in all, which a correct answer gets.
         failure_reward: What ``until_error`` and its control pay for a failure.
+        score_weight: They pay the less for it the better the answer was: ``failure_reward`` times one less this times the score (of one
+            that was cut off 0). With 1 an answer that passes two of three checks pays a third. Where it stands is not changed.
         generator: Randomness of the shuffled controls; None is the global generator.
 
     Returns:
         Rewards and masks, an entry per token; empty for an answer without tokens.
 
     Raises:
-        ValueError: If the scheme is unknown, ``prefix_weight`` is outside [0, 1] (failing late would pay more than
-            winning), or ``failure_reward`` is positive.
+        ValueError: If the scheme is unknown, ``prefix_weight`` (failing late would pay more than winning) or ``score_weight``
+            is outside [0, 1], or ``failure_reward`` is positive.
 
     Example:
         >>> answer = [(0, 1), (1, 3), (3, 5), (5, 7), (7, 7)]  # four response tokens, then the end
@@ -114,6 +117,8 @@ def token_rewards(
         raise ValueError(
             f"prefix_weight lies in [0, 1] and failure_reward is at most 0, got {prefix_weight} and {failure_reward}"
         )
+    if not 0.0 <= score_weight <= 1.0:
+        raise ValueError(f"score_weight lies in [0, 1], got {score_weight}")
     length = len(spans)
     values, loss_mask = torch.zeros(length, dtype=torch.float32), torch.ones(length, dtype=torch.bool)
     if not certificate.is_evidence:
@@ -138,7 +143,8 @@ def token_rewards(
             right = ~(located if located.any() else in_finding)[:responses]
             right[responses if success else first :] = False
             values[:responses][right] = prefix_weight / responses
-        values[-1 if success else first] += 1.0 if success else failure_reward
+        score = certificate.score if ended else 0.0
+        values[-1 if success else first] += 1.0 if success else failure_reward * (1.0 - score_weight * score)
         if located.any():
             loss_mask[first + 1 :] = False
     else:

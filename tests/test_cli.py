@@ -225,6 +225,7 @@ VALUES = [
     (["--model.optimization.learning_rate=-1"], ["learning_rate"]),
     (["--model.evaluation.samples=0"], ["evaluation.samples"]),
     (["--reward.prefix_weight=2"], ["prefix_weight", "2"]),
+    (["--reward.score_weight=2"], ["score_weight", "2"]),
     (["--reward.failure_reward=0.5"], ["failure_reward", "0.5"]),
     (["--reward.workers=0"], ["workers"]),
     (["--data.evaluation_batch=0"], ["evaluation_batch"]),

@@ -27,7 +27,7 @@ def spans_of(sizes, ended):
     return spans + [(at, at)] * ended
 
 
-def by_loop(scheme, certificate, spans, ended, prefix_weight, failure_reward):
+def by_loop(scheme, certificate, spans, ended, prefix_weight, failure_reward, score_weight):
     """The schemes, token by token in plain Python; shuffled ones not shuffled."""
     n, length = len(spans), max((end for _, end in spans), default=0)
     success = certificate.correct and ended
@@ -60,7 +60,7 @@ def by_loop(scheme, certificate, spans, ended, prefix_weight, failure_reward):
         if success:
             values[-1] += 1.0
         else:
-            values[first] += failure_reward
+            values[first] += failure_reward * (1 - score_weight * (certificate.score if ended else 0))
             if located:
                 mask = [k <= first for k in range(n)]
     return values, mask, faulty
@@ -80,27 +80,32 @@ def answers(draw):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@given(answer=answers(), prefix_weight=st.sampled_from([0.0, 0.5, 1.0]), failure_reward=st.sampled_from([0.0, -1.0]))
-def test_each_scheme_equals_its_definition_token_by_token(scheme, answer, prefix_weight, failure_reward):
+@given(
+    answer=answers(),
+    prefix_weight=st.sampled_from([0.0, 0.5, 1.0]),
+    failure_reward=st.sampled_from([0.0, -1.0]),
+    score_weight=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_each_scheme_equals_its_definition_token_by_token(scheme, answer, prefix_weight, failure_reward, score_weight):
     certificate, spans, ended = answer
+    options = {"failure_reward": failure_reward, "score_weight": score_weight}
     reward = token_rewards(
         scheme,
         certificate,
         spans,
         ended,
         prefix_weight=prefix_weight,
-        failure_reward=failure_reward,
+        **options,
         generator=torch.Generator().manual_seed(0),
     )
-    values, mask, faulty = by_loop(scheme, certificate, spans, ended, prefix_weight, failure_reward)
+    values, mask, faulty = by_loop(scheme, certificate, spans, ended, prefix_weight, **options)
     got = reward.values.tolist()
     if scheme == "until_error_shuffled" and not (certificate.correct and ended):
-        moved = token_rewards(
-            scheme, certificate, spans, ended, failure_reward=failure_reward, generator=torch.Generator().manual_seed(0)
-        )
-        at_the_end = [failure_reward * (k == len(spans) - 1) for k in range(len(spans))], [True] * len(spans)
+        moved = token_rewards(scheme, certificate, spans, ended, **options, generator=torch.Generator().manual_seed(0))
+        paid = failure_reward * (1 - score_weight * (certificate.score if ended else 0))
+        at_the_end = [paid * (k == len(spans) - 1) for k in range(len(spans))], [True] * len(spans)
         anywhere = [
-            ([failure_reward * (k == place) for k in range(len(spans))], [k <= place for k in range(len(spans))])
+            ([paid * (k == place) for k in range(len(spans))], [k <= place for k in range(len(spans))])
             for place in range(len(spans) - ended)
         ]
         assert (moved.values.tolist(), moved.loss_mask.tolist()) in [at_the_end, *anywhere]
@@ -207,7 +212,9 @@ def test_a_shuffled_failure_stands_on_every_response_token_alike():
     assert all(330 < count < 470 for count in counts[:5]), "a fifth each"
 
 
-@pytest.mark.parametrize("options", [{"prefix_weight": 1.5}, {"prefix_weight": -0.1}, {"failure_reward": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{"prefix_weight": 1.5}, {"prefix_weight": -0.1}, {"failure_reward": 0.5}, {"score_weight": 2.0}]
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match="got"):
         token_rewards("until_error", CORRECT, [(0, 1)], True, **options)
@@ -229,6 +236,7 @@ def answer_return(scheme, certificate, sizes, **options):
 TRIES = 10  # tokens of an answer that is tried in earnest
 OPTIONS = [(scheme, {}) for scheme in SCHEMES] + [
     ("until_error", {"failure_reward": -1.0}),
+    ("until_error", {"failure_reward": -1.0, "score_weight": 1.0}),
     ("until_error", {"prefix_weight": 0.5}),
 ]
 
