@@ -49,7 +49,7 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
         sources: What the benchmark runs.
         iterations: A cell of fewer is marked as too short.
     """
-    cells = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    cells = _read(results)
     reported = [cell for cell in cells if "trial" not in cell or "test" in cell]
     trials = [cell for cell in cells if "trial" in cell and "test" not in cell]
     some = cells[0]["environment"] if cells else environment()
@@ -82,6 +82,10 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
     return "\n".join(parts)
 
 
+def _read(results: Path) -> list[Cell]:
+    return [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+
+
 def pictures(results: Path, sources: Sequence[About]) -> dict[str, str]:
     """Learning curves of each source that has any, as SVG: training success, mean over seeds of a trailing mean.
 
@@ -89,7 +93,7 @@ def pictures(results: Path, sources: Sequence[About]) -> dict[str, str]:
         results: Folder of the cells.
         sources: What the benchmark runs.
     """
-    cells = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    cells = _read(results)
     reported = [cell for cell in cells if "test" in cell]
     drawn = {}
     for source in sources:

@@ -48,6 +48,14 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     return wide.T if tall else wide
 
 
+def _loss_of(closure: Callable[[], Any] | None) -> Any:
+    """What a step returns: the loss that its closure computes, with gradients."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class MatrixMuon(Muon):
     """:class:`torch.optim.Muon` with Nesterov momentum, whose step multiplies as :func:`orthogonalized` does.
 
@@ -61,10 +69,7 @@ class MatrixMuon(Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -134,10 +139,7 @@ class MuonAdamW(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for part in self._parts:
             part.step()
         return loss

@@ -267,17 +267,16 @@ class Game24(Task):
 
     @cached_property
     def _problems(self) -> dict[Split, list[Problem]]:
-        found = {split: [self.problem(cards, self.target) for cards in puzzles] for split, puzzles in self._split.items()}
-        if self.held_out == "generated":
-            sizes: dict[Split, int] = {
-                "train": len(found["train"]),
-                "validation": self.validation_problems,
-                "test": self.test_problems,
-            }
-            for split, size in sizes.items():
-                puzzles = drawn(self._draw, _key, split, self.split_seed)
-                found[split] = [self.problem(cards, target) for cards, target in islice(puzzles, size)]
-        return found
+        return {split: [self.problem(*puzzle) for puzzle in puzzles] for split, puzzles in self._puzzles().items()}
+
+    def _puzzles(self) -> dict[Split, list[tuple[Cards, int]]]:
+        """Cards and target of each split; of generated ones as many as there are classic ones."""
+        if self.held_out == "classic":
+            return {split: [(cards, self.target) for cards in classic] for split, classic in self._split.items()}
+        return {
+            split: list(islice(drawn(self._draw, _key, split, self.split_seed), len(classic)))
+            for split, classic in self._split.items()
+        }
 
     def _classic_puzzles(self) -> list[Cards]:
         if self.data is not None:
