@@ -104,9 +104,9 @@ def test_an_adapter_is_exported_by_itself_or_merged_with_the_logits_of_the_run(
     own = Path(cli.trainer.default_root_dir) / "model"
     for name in ("adapter_model.safetensors", "adapter_config.json", "tokenizer.json"):
         assert (tmp_path / "adapter" / name).read_bytes() == (own / name).read_bytes()
-    torch.testing.assert_close(logits(opened(tmp_path / "merged")), trained, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits(opened(tmp_path / "merged")), trained, atol=5e-5, rtol=0)
     if quantization == "none":
-        torch.testing.assert_close(logits(opened(tmp_path / "adapter")), trained, atol=1e-4, rtol=0)
+        torch.testing.assert_close(logits(opened(tmp_path / "adapter")), trained, atol=5e-5, rtol=0)
     words = AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab()
     assert words == cli.model.tokenizer.get_vocab()
 
