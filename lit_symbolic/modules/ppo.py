@@ -256,6 +256,8 @@ class PPOModule(SymbolicModule):
             }
         assert values is not None
         advantages, returns = ppo.gae(rewards, values, loss_mask, settings.gamma, settings.lam)
+        if settings.critic_lam is not None:
+            _, returns = ppo.gae(rewards, values, loss_mask, settings.gamma, settings.critic_lam)
         self.note("train/explained_variance", diagnostics.explained_variance(values, returns, loss_mask))
         if settings.whiten:
             advantages = ppo.whiten(advantages, loss_mask, settings.whiten_floor)

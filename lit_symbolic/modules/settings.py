@@ -124,6 +124,9 @@ class Advantage:
             failure cheaper than an early one, which is right where the verifier finds every fault where it is made and answers
             have one length; where they may grow, they do (molecules at 0.95: by 40 % in 15 iterations).
         lam: GAE's lambda; read by ``gae`` alone.
+        critic_lam: Lambda of the returns that the critic learns; null takes ``lam``. With 1 it learns from what answers came to, unbiased,
+            while a small ``lam`` keeps a token's advantage to what followed soon (https://arxiv.org/abs/2503.01491). Read by
+            ``gae`` alone.
         whiten: Bring the advantages of an iteration to mean 0 and deviation 1; each process whitens its own. Read by ``gae`` alone:
             ``reinforce++`` always does it, ``rloo`` and ``grpo`` never.
         whiten_floor: Smallest divisor of the whitening, and of ``grpo``: keeps a critic's noise small where nearly all answers
@@ -133,5 +136,6 @@ class Advantage:
     estimator: Literal["gae", "rloo", "grpo", "reinforce++"] = "gae"
     gamma: float = 1.0
     lam: float = 1.0
+    critic_lam: float | None = None
     whiten: bool = True
     whiten_floor: float = 0.1

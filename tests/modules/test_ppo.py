@@ -284,6 +284,22 @@ def plain_loop(module: PPOModule, batch: Minibatch, clip: float, value_clip: flo
     return (policy + 0.7 * value) / counted + (0.3 * kl - 0.02 * entropy) / sampled
 
 
+@pytest.mark.parametrize("critic_lam", [None, 1.0])
+def test_the_critic_may_learn_returns_of_another_lambda(critic_lam: float | None, tiny_policy: TinyLlama) -> None:
+    module = ppo(tiny_policy, advantage=Advantage(lam=0.3, critic_lam=critic_lam, gamma=0.9, whiten=False))
+    rewards, values = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(5) < torch.tensor([[5], [3], [1]])
+    found = module._advantages(rewards, values, mask)
+    for row, length in enumerate((5, 3, 1)):
+        for name, lam in (("advantages", 0.3), ("returns", critic_lam or 0.3)):
+            for t in range(length):
+                expected = float(values[row, t]) if name == "returns" else 0.0
+                for s in range(t, length):
+                    following = float(values[row, s + 1]) if s + 1 < length else 0.0
+                    expected += (0.9 * lam) ** (s - t) * (float(rewards[row, s]) + 0.9 * following - float(values[row, s]))
+                assert float(found[name][row, t]) == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize(("rows", "every"), [((16, 8), (1, 2)), ((12, 6), (1, 2)), ((6, 3), (1, 2))])
 @pytest.mark.parametrize("scheme", ["token", "until_error"])
 def test_accumulating_over_minibatches_equals_one_large_minibatch(
