@@ -33,8 +33,8 @@ TUNING_SEED = 100
 SEEDS = (1, 2, 3)
 ITERATIONS = 60
 TUNING_ITERATIONS = 15
-TRIALS = {"0.95": ("--model.advantage.lam", "0.95"), "0.8": ("--model.advantage.lam", "0.8")}
-"""What is tried for each arm: how far advantages reach."""
+TRIALS = {"gae": ("--model.advantage.estimator", "gae"), "rloo": ("--model.advantage.estimator", "rloo")}
+"""What is tried for each arm: advantages by a critic, or by the other answers to the prompt."""
 ARMS = {
     "boolean": ("ppo_boolean", ()),
     "token": ("ppo_token", ()),
@@ -89,10 +89,8 @@ SOURCES = (
         "generator",
         (
             *("--data.task.held_out", "generated", "--data.task.classic_share", "0"),
-            *("--data.task.generator_cards", "[3,3,3,4]", "--data.task.generator_max_card", "16"),
-            *("--data.task.generator_targets", "random", "--data.task.generator_max_target", "50"),
-            *("--model.max_new_tokens", "64"),  # numbers above max_value are spelled in digits
-            *("--data.task.solution_share", "0.2"),  # with 0.1 the start solves 2.8 % of the held-out puzzles, with this 3.4
+            *("--data.task.generator_cards", "[4,4,4,5]", "--data.task.generator_max_card", "25"),  # some 128,000 puzzles
+            *("--model.max_new_tokens", "64", "--data.task.solution_share", "0.2"),
         ),
     ),
     Source("molecules", "generator"),

@@ -58,9 +58,10 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
         "",
         "`python benchmarks/rlsf.py`. Models from scratch, one thread each, two runs side by side. All arms of a task, data set and seed",
         "start from one supervised policy and get the same number of answers. Held-out problems, sampled at temperature 1; mean over seeds,",
-        "lowest and highest in brackets. The lambda of each arm of reinforcement learning is the better of the same trials on seed 100; the token",
-        "form (`until_error`, -1 on the first wrong token) and its discount (the recipe's) were fixed before. *Shuffled*: the same, but a failure's",
-        "-1 stands on a random token of the answer. Rollouts to Boolean: share of the answers after which the token arm's training success",
+        "lowest and highest in brackets. The estimator of each arm of reinforcement learning (GAE with a critic, or RLOO) is the better of the",
+        "same trials on seed 100; the token form (`until_error`: failing is paid on the first wrong token) with its settings, the recipe's, was",
+        "fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer. Rollouts to Boolean: share of the answers after",
+        "which the token arm's training success",
         f"(mean of {WINDOW} iterations) is what the Boolean arm's is at its end; only where it gets there.",
         "",
         "## Token against Boolean reward",
@@ -227,7 +228,7 @@ def _trials(cells: Sequence[Cell]) -> str:
         (f"{c['task']}, {c['data']}", c["arm"], c["trial"], str(c["iterations"]), f"{last(c, 'train/success_rate'):.3f}")
         for c in sorted(cells, key=lambda c: (c["task"], c["arm"], c["trial"]))
     ]
-    return table(("task, data", "arm", "lambda", "iterations", f"success on training problems, last {WINDOW}"), rows)
+    return table(("task, data", "arm", "estimator", "iterations", f"success on training problems, last {WINDOW}"), rows)
 
 
 def last(cell: Cell, name: str) -> float:

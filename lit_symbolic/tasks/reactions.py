@@ -12,6 +12,7 @@ from typing import ClassVar, get_args
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
+from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
 from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
 from lit_symbolic.tasks.splitting import draw_one, drawn
@@ -36,6 +37,8 @@ class ReactionTask(Task):
         validation_problems: Size of the validation split, if reactions are drawn.
         test_problems: The same of test.
         train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
+        solution_share: Probability that a demonstration is the reference; the others copy what is to be copied and know no chemistry
+            (:mod:`~lit_symbolic.tasks.generating.reaction_sketches`).
         seed: Of the drawn splits, and of those cut from what is read.
         max_corrupt: Share of corrupt rows up to which the rest is used.
         prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
@@ -67,6 +70,7 @@ class ReactionTask(Task):
         validation_problems: int = 200,
         test_problems: int = 300,
         train_problems: int = 1_000,
+        solution_share: float = 1.0,
         seed: int = 0,
         max_corrupt: float = 0.01,
         prompt_style: PromptStyle = "plain",
@@ -80,11 +84,14 @@ class ReactionTask(Task):
                 raise ValueError(f"{name}_problems must be at least 1, got {number}")
         if not 0.0 <= max_corrupt < 1.0:
             raise ValueError(f"max_corrupt is a share below 1, got {max_corrupt}")
+        if not 0.0 <= solution_share <= 1.0:
+            raise ValueError(f"solution_share is a probability between 0 and 1, got {solution_share}")
         if prompt_style not in get_args(PromptStyle):
             raise ValueError(f"prompt_style is one of {', '.join(get_args(PromptStyle))}, got {prompt_style!r}")
         self.data = data
         self.known_class, self.seed, self.max_corrupt = known_class, seed, max_corrupt
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
+        self.solution_share = solution_share
         self.prompt_style: PromptStyle = prompt_style
         self.strict, self.must_match, self.stereo, self.all_measures = strict, must_match, stereo, all_measures
 
@@ -100,6 +107,9 @@ class ReactionTask(Task):
 
     @abstractmethod
     def _answer(self, reaction: Reaction) -> str: ...
+
+    @abstractmethod
+    def _sketch(self, problem: Problem, rng: random.Random) -> str: ...
 
     @property
     @abstractmethod
@@ -135,6 +145,12 @@ class ReactionTask(Task):
         if not problems:
             raise ValueError(f"{self.data} has no training reactions: its rows are all held out")
         return rng.choice(problems)
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> str:
+        """The reference with probability ``solution_share``, otherwise a sketch."""
+        if rng.random() < self.solution_share:
+            return super().demonstration(problem, rng)
+        return self._sketch(problem, rng)
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from training prompts, as short as they get, and answers."""
@@ -226,6 +242,9 @@ class ForwardSynthesis(ReactionTask):
     def _answer(self, reaction: Reaction) -> str:
         return reaction.product
 
+    def _sketch(self, problem: Problem, rng: random.Random) -> str:
+        return join_anywhere(problem.facts["reactants"], rng)
+
 
 class Retrosynthesis(ReactionTask):
     """Write the reactants of a product, dots between them.
@@ -267,6 +286,9 @@ class Retrosynthesis(ReactionTask):
 
     def _answer(self, reaction: Reaction) -> str:
         return reaction.reactants
+
+    def _sketch(self, problem: Problem, rng: random.Random) -> str:
+        return cut_anywhere(problem.facts["product"], rng)
 
 
 def _key(reaction: GeneratedReaction) -> str:

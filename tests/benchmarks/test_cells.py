@@ -37,7 +37,7 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
 
 
 def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(tmp_path: Path) -> None:
-    chosen = ("--sources", "game24-generator", "--arms", "token", "--trials", "0.95", "--seeds", "1")
+    chosen = ("--sources", "game24-generator", "--arms", "token", "--trials", "gae", "--seeds", "1")
     run("rlsf.py", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
     results = tmp_path / "results" / "rlsf"
     assert {path.stem for path in results.glob("*.json")} == {"game24-generator-start-seed1", "game24-generator-token-seed1"}

@@ -41,6 +41,19 @@ def test_a_prompt_and_its_demonstration_are_certified(task):
         assert problem.facts["class"] not in problem.prompt
 
 
+def test_so_many_demonstrations_are_solutions_and_the_others_can_be_read(task):
+    sketching = type(task)(solution_share=0.25, **SMALL)
+    rng, solved = random.Random(2), 0
+    for _ in range(400):
+        problem = sketching.sample(rng)
+        certificate = sketching.verifier.verify(problem, sketching.demonstration(problem, rng))
+        assert certificate.measures["validity"] == 1.0
+        solved += certificate.correct
+    assert 75 <= solved <= 125  # 100 expected, standard deviation 8.7
+    with pytest.raises(ValueError, match="solution_share"):
+        type(task)(solution_share=1.5, **SMALL)
+
+
 def test_the_prompts_are_compact_and_name_what_is_known():
     forward = next(p for p in ForwardSynthesis(**SMALL).problems("test") if p.facts["class"] == "nitro reduction")
     assert forward.prompt == f"Reactants: {forward.facts['reactants']}\nReagents: [Fe]\nProduct: "
