@@ -103,7 +103,7 @@ SOURCES = (
         ("--data.task.data", f"{SHARED}/uspto50k_retro", "--data.task.known_class", "false", "--model.max_new_tokens", "160"),
         f"{SHARED}/uspto50k_retro",
         (1,),
-        sft=("--trainer.max_epochs", "24"),
+        sft=("--trainer.max_epochs", "24", "--data.task.solution_share", "1.0"),
     ),
     Source("game24", "4nums", ("--data.task.data", f"{SHARED}/game24/24.csv"), f"{SHARED}/game24/24.csv", (1,)),
     Source(

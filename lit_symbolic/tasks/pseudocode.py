@@ -14,6 +14,7 @@ from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.bench import TestBench
 from lit_symbolic.tasks.generating.expected import ExpectedOutputs
+from lit_symbolic.tasks.generating.program_sketches import draw_operators
 from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
 from lit_symbolic.tasks.listing import Layout, Line, program, pseudocode
 from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
@@ -77,6 +78,8 @@ class PseudocodeToCpp(Task):
         prompt_style: ``plain``, the pseudo-code and a blank line; ``few_shot``, an instruction and worked examples of the train split.
         strict: Whether the answer is the program and nothing else; otherwise a program in a Markdown fence is found.
         vocabulary_size: Tokens of a tokenizer made for this task.
+        operators_kept: Probability that an operator of a demonstration is the reference's; the others are drawn from those of its kind
+            (:mod:`~lit_symbolic.tasks.generating.program_sketches`). Below 1 it needs the plain layout.
         locate_departure: A program that fails its tests is wrong where it left the reference, see
             :class:`~lit_symbolic.verifiers.cpp.CppVerifier`; otherwise it is as a whole.
         compiler: Name or path of g++.
@@ -130,6 +133,7 @@ class PseudocodeToCpp(Task):
         prompt_style: PromptStyle = "plain",
         strict: bool = True,
         vocabulary_size: int = 512,
+        operators_kept: float = 1.0,
         locate_departure: bool = False,
         compiler: str = "g++",
         sandbox: Literal["required", "best_effort", "off"] = "required",
@@ -146,6 +150,11 @@ class PseudocodeToCpp(Task):
             raise ValueError(
                 f"public_tests and hidden_tests are 1 to {INPUTS_EACH} together, got {public_tests} and {hidden_tests}"
             )
+        if not 0.0 <= operators_kept <= 1.0:
+            raise ValueError(f"operators_kept is a probability between 0 and 1, got {operators_kept}")
+        if operators_kept < 1.0 and layout != "plain":
+            raise ValueError(f"operators_kept: {operators_kept} would draw operators in comments too; it needs layout: plain")
+        self.operators_kept = operators_kept
         self.data, self.layout, self.blocks = data, layout, (blocks[0], blocks[1])
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
         self.split_seed, self.test_file, self.cut_by_hash, self.testcases = split_seed, test_file, cut_by_hash, testcases
@@ -208,6 +217,11 @@ class PseudocodeToCpp(Task):
         if self.data is not None:
             return rng.choice(self.problems("train"))
         return self._drawn_problem(draw_one(self._draw, _key, rng, self.split_seed))
+
+    def demonstration(self, problem: Problem, rng: random.Random) -> str:
+        """The reference, some of its operators drawn anew where ``operators_kept`` is below 1."""
+        reference = super().demonstration(problem, rng)
+        return reference if self.operators_kept == 1.0 else draw_operators(reference, self.operators_kept, rng)
 
     def vocabulary(self) -> LearnedVocabulary:
         """Texts of training problems; a token is a word, an operator, a digit, or the end of a line with the next one's indentation."""

@@ -49,6 +49,18 @@ def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(t
     assert "| + PPO, Boolean reward | not run |" in text
 
 
+def test_a_short_version_of_the_three_tools_cost_runs(tmp_path: Path) -> None:
+    run("three_tools.py", "--quick", str(tmp_path), "--seeds", "4", "--iterations", "2")
+    pair = json.loads((tmp_path / "results" / "three_tools" / "seed4.json").read_text())
+    for label in ("one tool", "four tools"):
+        parts = [pair[label][part] for part in ("sampling", "verifying", "evaluating", "learning")]
+        assert pair[label]["iteration"] == [sum(seconds) for seconds in zip(*parts, strict=True)]
+        assert len(pair[label]["iteration"]) == 2
+    text = (tmp_path / "results" / "three_tools.md").read_text()
+    assert "(seeds 4)" in text
+    assert "| iteration | " in text
+
+
 def cell(arm: str, seed: int, passed: float, success: list[float]) -> dict[str, object]:
     curves = {"train/success_rate": success, "train/kl": [1.0] * len(success), "time/learning_seconds": [2.0] * len(success)}
     test = {"pass@1": passed, "pass@8": passed, "mean_length": 9.0, "end_rate": 1.0}

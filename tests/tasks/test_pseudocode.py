@@ -48,6 +48,24 @@ def test_splits_share_no_normal_form_and_sampling_draws_training_ones():
     assert {split_of(form) for form in forms["sampled"]} == {"train"}
 
 
+def test_a_demonstration_may_draw_its_operators_anew(small):
+    drawing = PseudocodeToCpp(train_problems=30, validation_problems=10, test_problems=10, operators_kept=0.0)
+    rng = random.Random(0)
+    demonstrations = [(problem.reference, drawing.demonstration(problem, rng)) for problem in drawing.problems("train")]
+    assert sum(shown != reference for reference, shown in demonstrations) > 10
+    for reference, shown in demonstrations:
+        assert [line[: len(line) - len(line.lstrip())] for line in shown.split("\n")] == [
+            line[: len(line) - len(line.lstrip())] for line in reference.split("\n")
+        ]
+    assert all(small.demonstration(problem, rng) == problem.reference for problem in small.problems("train"))
+
+
+@pytest.mark.parametrize("bad", [{"operators_kept": 1.5}, {"operators_kept": 0.5, "layout": "commented"}])
+def test_operators_that_cannot_be_drawn_so_are_refused(bad):
+    with pytest.raises(ValueError, match="operators_kept"):
+        PseudocodeToCpp(**bad)
+
+
 def renamed(code):
     from lit_symbolic.tasks.generating.programs import normal_form
 

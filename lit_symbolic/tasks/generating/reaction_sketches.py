@@ -50,7 +50,7 @@ def join_anywhere(smiles: str, rng: random.Random) -> str:
         return Chem.MolToSmiles(mol)
     ends = [rng.choice(piece) for piece in rng.sample(atoms, 2)]
     joined = Chem.RWMol(mol)
-    joined.AddBond(*ends, Chem.BondType.SINGLE)
+    joined.AddBond(ends[0], ends[1], Chem.BondType.SINGLE)
     for end in ends:
         atom = joined.GetAtomWithIdx(end)
         atom.SetNumExplicitHs(max(0, atom.GetNumExplicitHs() - 1))
