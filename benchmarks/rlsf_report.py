@@ -15,9 +15,9 @@ Cell = dict[str, Any]
 LABELS = {
     "start": "supervised start",
     "continued": "+ supervised fine-tuning for the token arm's seconds",
-    "boolean": "+ PPO, Boolean reward",
-    "token": "+ PPO, token reward",
-    "shuffled": "+ PPO, token reward shuffled",
+    "boolean": "+ Boolean reward",
+    "token": "+ token reward",
+    "shuffled": "+ token reward shuffled",
 }
 WINDOW = 10
 """Iterations of a trailing mean."""
@@ -59,10 +59,10 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
         "`python benchmarks/rlsf.py`. Models from scratch, one thread each, two runs side by side. All arms of a task, data set and seed",
         "start from one supervised policy and get the same number of answers. Held-out problems, sampled at temperature 1; mean over seeds,",
         "lowest and highest in brackets. The estimator of each arm of reinforcement learning (GAE with a critic, or RLOO) is the better of the",
-        "same trials on seed 100; the token form (`until_error`: failing is paid on the first wrong token) with its settings, the recipe's, was",
-        "fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer. Rollouts to Boolean: share of the answers after",
-        "which the token arm's training success",
-        f"(mean of {WINDOW} iterations) is what the Boolean arm's is at its end; only where it gets there.",
+        "same trials on seed 100; the token form (`until_error`: failing is paid on the first wrong token; for molecules the less, the more of what",
+        "was asked for is there) was fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer. Rollouts to Boolean:",
+        f"share of the answers after which the token arm's training success (mean of {WINDOW} iterations) is what the Boolean arm's is at its end;",
+        "only where it gets there.",
         "",
         "## Token against Boolean reward",
         "",
@@ -175,7 +175,7 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
         mine = list(_of(cells, source, arm).values())
         missing = [str(seed) for seed in source.seeds if seed not in {c["seed"] for c in mine}]
         if not mine:
-            rows.append((label, "not run", *[""] * (8 + len(own))))
+            rows.append((label, "not run", *[""] * (9 + len(own))))
             continue
         short = arm not in ("start", "continued") and min(c["iterations"] for c in mine) < iterations
         ran = "/".join(sorted({str(c.get("iterations", "")) for c in mine}))
@@ -184,6 +184,7 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
                 label,
                 ", ".join(str(c["seed"]) for c in mine) + (f" (not run: {', '.join(missing)})" if missing else ""),
                 ran + (" (too short)" if short else ""),
+                "/".join(sorted({c["trial"] for c in mine if "trial" in c})),
                 mean_and_spread([sum(iteration_seconds(c["curves"])) / 60 for c in mine], 1),
                 mean_and_spread([c["test"]["pass@1"] for c in mine]),
                 _mean(mine, f"pass@{largest}") if largest > 1 else "",
@@ -198,6 +199,7 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
         "arm",
         "seeds",
         "iterations",
+        "estimator",
         "minutes",
         "pass@1",
         f"pass@{largest}",

@@ -45,8 +45,8 @@ def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(t
     assert len(cell["curves"]["train/success_rate"]) == 2
     assert {"pass@1", "mean_length", "end_rate", "step_validity"} <= cell["test"].keys()
     text = (tmp_path / "results" / "rlsf.md").read_text()
-    assert "| + PPO, token reward | 1 (not run: 2, 3) | 2 (too short) |" in text
-    assert "| + PPO, Boolean reward | not run |" in text
+    assert "| + token reward | 1 (not run: 2, 3) | 2 (too short) | gae |" in text
+    assert "| + Boolean reward | not run |" in text
 
 
 def test_a_short_version_of_the_three_tools_cost_runs(tmp_path: Path) -> None:
