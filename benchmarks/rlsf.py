@@ -5,10 +5,10 @@
     python benchmarks/rlsf.py --report       # writes the table from the cells that are there
 
 A cell is one arm of one task, data set and seed: a small file under ``benchmarks/results/rlsf/``. All arms of a task, data set and
-seed start from one supervised policy. Each arm's lambda is the better of its trials on a seed that is not reported, by success on the
-training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything comes first. A
-cell that was interrupted goes on from its last checkpoint. A cell whose recipes have changed since is run again; until then the table
-still shows it.
+seed start from one supervised policy. Each arm's estimator of advantages is the better of its trials on a seed that is not reported, by
+success on the training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything
+comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose recipes have changed since is run again; until then
+the table still shows it.
 """
 
 from __future__ import annotations
@@ -100,10 +100,13 @@ SOURCES = (
     Source(
         "retrosynthesis",
         "uspto50k",
-        ("--data.task.data", f"{SHARED}/uspto50k_retro", "--data.task.known_class", "false", "--model.max_new_tokens", "160"),
+        (
+            *("--data.task.data", f"{SHARED}/uspto50k_retro", "--data.task.known_class", "false"),
+            *("--data.task.solution_share", "1.0", "--model.max_new_tokens", "160"),
+        ),
         f"{SHARED}/uspto50k_retro",
         (1,),
-        sft=("--trainer.max_epochs", "24", "--data.task.solution_share", "1.0"),
+        sft=("--trainer.max_epochs", "24"),
     ),
     Source("game24", "4nums", ("--data.task.data", f"{SHARED}/game24/24.csv"), f"{SHARED}/game24/24.csv", (1,)),
     Source(
