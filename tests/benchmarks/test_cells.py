@@ -1,21 +1,36 @@
 import json
-import subprocess
-import sys
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+import pytest
+
+from lit_symbolic.cli import SymbolicCLI
+
+RunScript = Callable[..., None]
 
 
-def run(script: str, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, BENCHMARKS / script, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+@pytest.mark.usefixtures("scripts")
+def test_a_run_is_a_process_of_its_own_whose_last_words_are_told_if_it_fails(tmp_path: Path) -> None:
+    from runs import Run
+
+    class Failing(Run):
+        def command(self, subcommand: str) -> list[str]:
+            return ["-c", f"import os; print(os.getpid(), {subcommand!r}, os.environ['OMP_NUM_THREADS'], flush=True); exit(3)"]
+
+    run = Failing(tmp_path / "run", (), (), threads=1)
+    with pytest.raises(RuntimeError, match=r"ended with 3:\n[0-9]+ fit 1") as told:
+        run.fit()
+    assert f"\n{os.getpid()} " not in str(told.value)
+    assert not (run.folder / "done.json").exists()
 
 
-def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_run_again(tmp_path: Path) -> None:
+def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_run_again(
+    run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
+) -> None:
     quick = ("--quick", str(tmp_path), "--seeds", "0", "--side-by-side", "1")
-    run("credit_assignment.py", *quick, "--schemes", "token", "--iterations", "2")
+    run_script("credit_assignment", *quick, "--schemes", "token", "--iterations", "2")
     cell = tmp_path / "results" / "credit_assignment" / "token-seed0.json"
     result = json.loads(cell.read_text())
     assert len(result["curves"]["train/success_rate"]) == 2
@@ -26,31 +41,35 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
     assert "(credit_assignment.svg)" in text
     picture = ElementTree.parse(tmp_path / "results" / "credit_assignment.svg").getroot()
     assert [len(line.attrib["points"].split()) for line in picture.findall("{*}polyline")] == [2]
-    written = cell.stat().st_mtime_ns
-    run("credit_assignment.py", *quick, "--schemes", "token", "--iterations", "2")
-    assert cell.stat().st_mtime_ns == written
+    assert len(runs_made) == 3  # start, token rewards, evaluation
+    run_script("credit_assignment", *quick, "--schemes", "token", "--iterations", "2")
+    assert len(runs_made) == 3
 
-    run("game24.py", *quick, "--arms", "sft")  # the start is shared: only its evaluation runs
+    run_script("game24", *quick, "--arms", "sft")  # the start is shared: only its evaluation runs
+    assert len(runs_made) == 4
     text = (tmp_path / "results" / "game24.md").read_text()
     assert "| supervised start | 0 |" in text
     assert "| + PPO as in `make demo` | - |" in text
 
 
-def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(tmp_path: Path) -> None:
-    chosen = ("--sources", "game24-generator", "--arms", "token", "--trials", "gae", "--seeds", "1")
-    run("rlsf.py", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
+def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(run_script: RunScript, tmp_path: Path) -> None:
+    chosen = ("--sources", "molecules-generator", "--arms", "token", "--trials", "gae", "--seeds", "1")
+    run_script("rlsf", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
     results = tmp_path / "results" / "rlsf"
-    assert {path.stem for path in results.glob("*.json")} == {"game24-generator-start-seed1", "game24-generator-token-seed1"}
-    cell = json.loads((results / "game24-generator-token-seed1.json").read_text())
+    assert {path.stem for path in results.glob("*.json")} == {
+        "molecules-generator-start-seed1",
+        "molecules-generator-token-seed1",
+    }
+    cell = json.loads((results / "molecules-generator-token-seed1.json").read_text())
     assert len(cell["curves"]["train/success_rate"]) == 2
-    assert {"pass@1", "mean_length", "end_rate", "step_validity"} <= cell["test"].keys()
+    assert {"pass@1", "mean_length", "end_rate", "validity"} <= cell["test"].keys()
     text = (tmp_path / "results" / "rlsf.md").read_text()
     assert "| + token reward | 1 (not run: 2, 3) | 2 (too short) | gae |" in text
     assert "| + Boolean reward | not run |" in text
 
 
-def test_a_short_version_of_the_three_tools_cost_runs(tmp_path: Path) -> None:
-    run("three_tools.py", "--quick", str(tmp_path), "--seeds", "4", "--iterations", "2")
+def test_a_short_version_of_the_three_tools_cost_runs(run_script: RunScript, tmp_path: Path) -> None:
+    run_script("three_tools", "--quick", str(tmp_path), "--seeds", "4", "--iterations", "2")
     pair = json.loads((tmp_path / "results" / "three_tools" / "seed4.json").read_text())
     for label in ("one tool", "four tools"):
         parts = [pair[label][part] for part in ("sampling", "verifying", "evaluating", "learning")]
@@ -68,10 +87,8 @@ def cell(arm: str, seed: int, passed: float, success: list[float]) -> dict[str, 
     return {**about, "curves": curves, "test": test, "environment": {"python": "3"}}
 
 
-def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_were_needed(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+@pytest.mark.usefixtures("scripts")
+def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_were_needed(tmp_path: Path) -> None:
     import rlsf
     import rlsf_report
 

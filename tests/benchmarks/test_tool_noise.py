@@ -2,34 +2,18 @@
 
 import json
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from callbacks import VerifierReward
 from lit_symbolic.cli import SymbolicCLI
 from lit_symbolic.verifiers.noisy import NoisyVerifier
-from tiny import ROOT
-
-RunCLI = Callable[[list[str]], SymbolicCLI]
 
 
-@pytest.fixture(autouse=True)
-def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-
-
-def test_training_sees_the_noise_and_the_evaluation_does_not(
-    run_cli: RunCLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_sees_the_noise_and_the_evaluation_does_not(runs_made: list[SymbolicCLI], tmp_path: Path) -> None:
     import tool_noise
-    from runs import Run, Scale
+    from runs import Scale
 
-    ran: list[SymbolicCLI] = []
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(Run, "_call", lambda self, command, label: ran.append(run_cli(list(command[1:]))))
     scale = Scale.of("tool_noise", tmp_path)
     tool_noise.sft_start(0, scale).fit()
     for arm in ("first_to_object", "boolean"):
@@ -37,9 +21,9 @@ def test_training_sees_the_noise_and_the_evaluation_does_not(
         assert len(result["curves"]["train/success_rate"]) == 2
         assert 0.0 <= result["test"]["pass@1"] <= 1.0
         tool_noise.run_cells([(scale.results / f"{arm}.json", lambda result=result: result)], 1)
-    token, token_test, boolean, boolean_test = ({c.name: c for c in rewards(cli)} for cli in ran[1:])
+    token, token_test, boolean, boolean_test = ({c.name: c for c in rewards(cli)} for cli in runs_made[1:])
 
-    assert ran[1].model.combine_rewards == "first_to_object"
+    assert runs_made[1].model.combine_rewards == "first_to_object"
     assert token["second"].verifier == NoisyVerifier(token["second"].verifier.verifier, 0.3, "contradict", 0)
     assert (token["second"].scheme, token["second"].failure_reward) == (
         token["verifier"].scheme,

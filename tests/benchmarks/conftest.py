@@ -1,0 +1,42 @@
+"""Fixtures for the scripts under ``benchmarks/``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tiny import ROOT
+
+if TYPE_CHECKING:
+    from lit_symbolic.cli import SymbolicCLI
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts' modules can be imported, and run from the repository's root."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def runs_made(scripts: None, monkeypatch: pytest.MonkeyPatch, run_cli: Callable[[list[str]], SymbolicCLI]) -> list[SymbolicCLI]:
+    """Every ``runs.Run`` is made in this process, which has imported what each new one would; what was run, in order."""
+    import runs
+
+    made: list[SymbolicCLI] = []
+    monkeypatch.setattr(runs.Run, "_call", lambda self, command, label: made.append(run_cli(list(command[1:]))))
+    return made
+
+
+@pytest.fixture
+def run_script(runs_made: list[SymbolicCLI], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Calls ``main`` of a script with arguments."""
+
+    def run(script: str, *arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
+        __import__(script).main()
+
+    return run
