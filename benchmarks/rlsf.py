@@ -114,7 +114,7 @@ SOURCES = (
         "spoc",
         (
             *("--data.task.data", f"{SHARED}/spoc", "--data.task.cut_by_hash", "true"),
-            *("--data.task.max_characters", "600", "--data.task.vocabulary_size", "1024"),
+            *("--data.task.max_characters", "600", "--data.task.vocabulary_size", "1024", "--data.task.operators_kept", "1.0"),
         ),
         f"{SHARED}/spoc",
         (1,),
