@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -32,11 +33,13 @@ def runs_made(scripts: None, monkeypatch: pytest.MonkeyPatch, run_cli: Callable[
 
 
 @pytest.fixture
-def run_script(runs_made: list[SymbolicCLI], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Calls ``main`` of a script with arguments."""
+def run_script(scripts: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Calls ``main`` of a script with arguments, in this process; returns what it printed."""
 
-    def run(script: str, *arguments: str) -> None:
+    def run(script: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [f"{script}.py", *arguments])
-        __import__(script).main()
+        capsys.readouterr()
+        importlib.import_module(script).main()
+        return capsys.readouterr().out
 
     return run

@@ -8,7 +8,7 @@ import pytest
 
 from lit_symbolic.cli import SymbolicCLI
 
-RunScript = Callable[..., None]
+RunScript = Callable[..., str]
 
 
 @pytest.mark.usefixtures("scripts")
@@ -52,9 +52,12 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
     assert "| + PPO as in `make demo` | - |" in text
 
 
-def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(run_script: RunScript, tmp_path: Path) -> None:
+def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(
+    run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
+) -> None:
     chosen = ("--sources", "molecules-generator", "--arms", "token", "--trials", "gae", "--seeds", "1")
     run_script("rlsf", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
+    assert len(runs_made) == 4  # two are trained, two evaluated
     results = tmp_path / "results" / "rlsf"
     assert {path.stem for path in results.glob("*.json")} == {
         "molecules-generator-start-seed1",
@@ -68,8 +71,11 @@ def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(r
     assert "| + Boolean reward | not run |" in text
 
 
-def test_a_short_version_of_the_three_tools_cost_runs(run_script: RunScript, tmp_path: Path) -> None:
+def test_a_short_version_of_the_three_tools_cost_runs(
+    run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
+) -> None:
     run_script("three_tools", "--quick", str(tmp_path), "--seeds", "4", "--iterations", "2")
+    assert len(runs_made) == 3
     pair = json.loads((tmp_path / "results" / "three_tools" / "seed4.json").read_text())
     for label in ("one tool", "four tools"):
         parts = [pair[label][part] for part in ("sampling", "verifying", "evaluating", "learning")]

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_sampling_benchmark_prints_a_column_for_every_contestant() -> None:
+def test_the_sampling_benchmark_prints_a_column_for_every_contestant(run_script: Callable[..., str]) -> None:
     results = ROOT / "benchmarks" / "results"
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
-    run = subprocess.run(
-        [sys.executable, "benchmarks/sampling.py", "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    rows = [[entry.strip() for entry in line.strip("|").split("|")] for line in run.stdout.splitlines() if line.startswith("| ")]
+    out = run_script("sampling", "--quick")
+    rows = [[entry.strip() for entry in line.strip("|").split("|")] for line in out.splitlines() if line.startswith("| ")]
     headers = [row for row in rows if row[0] == "answers"]
     assert len(headers) == 3
     engines = {"native", "native, bfloat16", "native, generic decoder", "hf", "continuous batching"}

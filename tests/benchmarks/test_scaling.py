@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,13 @@ ROOT = Path(__file__).parents[2]
 PHASES = ("sampling", "verifying", "evaluating", "learning", "outside")
 
 
-def test_a_quick_run_prints_how_each_phase_grows_and_the_phases_are_the_iteration() -> None:
+def test_a_quick_run_prints_how_each_phase_grows_and_the_phases_are_the_iteration(run_script: Callable[..., str]) -> None:
     results = ROOT / "benchmarks" / "results" / "scaling.md"
     before = results.read_bytes() if results.exists() else None
-    run = subprocess.run(
-        [sys.executable, "benchmarks/scaling.py", "--quick"], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    tables = re.findall(r"^\| (rollouts|new tokens of each answer|width of the model) \|.*\n(?:\|.*\n)+", run.stdout, re.M)
+    out = run_script("scaling", "--quick")
+    tables = re.findall(r"^\| (rollouts|new tokens of each answer|width of the model) \|.*\n(?:\|.*\n)+", out, re.M)
     assert tables == ["rollouts", "new tokens of each answer", "width of the model"]
-    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \(.*\| (-?[\d.]+|nan) ± (?:[\d.]+|nan) \|", run.stdout, re.M)
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \(.*\| (-?[\d.]+|nan) ± (?:[\d.]+|nan) \|", out, re.M)
     assert [name for name, _, _ in rows] == ["iteration", *PHASES] * 3
     for first in range(0, len(rows), len(PHASES) + 1):
         whole, *parts = (float(seconds) for _, seconds, _ in rows[first : first + len(PHASES) + 1])
@@ -30,8 +26,8 @@ def test_a_quick_run_prints_how_each_phase_grows_and_the_phases_are_the_iteratio
     assert (results.read_bytes() if results.exists() else None) == before  # a quick run is no result
 
 
-def test_the_exponent_and_its_standard_error_are_those_of_a_linear_regression(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+@pytest.mark.usefixtures("scripts")
+def test_the_exponent_and_its_standard_error_are_those_of_a_linear_regression() -> None:
     from scaling import exponent
 
     generator = np.random.default_rng(0)

@@ -1,8 +1,7 @@
 import doctest
 import json
 import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(*arguments: str) -> str:
-    command = [sys.executable, str(BENCHMARKS / "verifiers.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+RunScript = Callable[..., str]
 
 
 def assert_faults_are_hit(out: str) -> None:
@@ -24,8 +21,8 @@ def assert_faults_are_hit(out: str) -> None:
     assert float(covered.rstrip("%")) <= 30
 
 
-def test_a_quick_run_prints_the_tables_of_a_tool_and_its_faults_are_found():
-    out = run("--quick", "--tools", "game24")
+def test_a_quick_run_prints_the_tables_of_a_tool_and_its_faults_are_found(run_script: RunScript) -> None:
+    out = run_script("verifiers", "--quick", "--tools", "game24")
     assert "## Game of 24" in out
     gold = next(line for line in out.splitlines() if line.startswith("| 4nums") or "generator" in line)
     answers, correct = (int(cell) for cell in gold.split("|")[2:4])
@@ -35,13 +32,14 @@ def test_a_quick_run_prints_the_tables_of_a_tool_and_its_faults_are_found():
 
 # Those of C++ and chemistry have tests beside the verifiers' own.
 @pytest.mark.parametrize(("tool", "needed"), [("logic", "proofwriter"), ("fol", "folio"), ("python", "gsmhard")])
-def test_faults_are_found_by_the_other_tools_too(tool: str, needed: str) -> None:
+def test_faults_are_found_by_the_other_tools_too(tool: str, needed: str, run_script: RunScript) -> None:
     data = Path(os.environ.get("LIT_SYMBOLIC_DATA", BENCHMARKS.parents[1] / "shared/data"))
     if not (data / needed).exists():
         pytest.skip(f"needs the public data: {needed} in {data}")
-    assert_faults_are_hit(run("--quick", "--tools", tool, "--tables", "faults"))
+    assert_faults_are_hit(run_script("verifiers", "--quick", "--tools", tool, "--tables", "faults"))
 
 
+@pytest.mark.usefixtures("scripts")
 def test_the_committed_table_is_the_one_that_its_cells_give(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import verifiers
@@ -54,8 +52,8 @@ def test_the_committed_table_is_the_one_that_its_cells_give(monkeypatch):
         assert json.loads(path.read_text())["rows"], path.name
 
 
-def test_the_tables_are_made_as_their_docstrings_show(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+@pytest.mark.usefixtures("scripts")
+def test_the_tables_are_made_as_their_docstrings_show() -> None:
     import verifier_tables
 
     outcome = doctest.testmod(verifier_tables, optionflags=doctest.NORMALIZE_WHITESPACE)
