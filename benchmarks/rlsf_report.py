@@ -60,7 +60,8 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
         "start from one supervised policy and get the same number of answers. Held-out problems, sampled at temperature 1; mean over seeds,",
         "lowest and highest in brackets. The estimator of each arm of reinforcement learning (GAE with a critic, or RLOO) is the better of the",
         "same trials on seed 100; the token form (`until_error`: failing is paid on the first wrong token; for molecules the less, the more of what",
-        "was asked for is there) was fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer. Rollouts to Boolean:",
+        "was asked for is there) was fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer: what the token arm",
+        "is above it is what the place is worth. What was tried, and why: [docs/training.md](../../docs/training.md). Rollouts to Boolean's end:",
         f"share of the answers after which the token arm's training success (mean of {WINDOW} iterations) is what the Boolean arm's is at its end;",
         "only where it gets there.",
         "",
@@ -120,24 +121,31 @@ def _summary(cells: Sequence[Cell], sources: Sequence[About]) -> str:
     for source in sources:
         by_arm = {arm: _of(cells, source, arm) for arm in LABELS}
         both = sorted(by_arm["token"].keys() & by_arm["boolean"].keys())
-        differences = [
-            100 * (by_arm["token"][seed]["test"]["pass@1"] - by_arm["boolean"][seed]["test"]["pass@1"]) for seed in both
-        ]
         shares = [_rollouts_to_reach(by_arm["token"][seed], by_arm["boolean"][seed]) for seed in both]
         reached = [share for share in shares if share is not None]
         rows.append(
             (
                 source.name,
                 *(mean_and_spread([c["test"]["pass@1"] for c in by_arm[arm].values()]) for arm in LABELS),
-                mean_and_spread(differences, 1) if differences else "",
+                *(_points_above(by_arm["token"], by_arm[arm]) for arm in ("boolean", "shuffled")),
                 f"{mean_and_spread(reached, 2)} ({len(reached)} of {len(shares)} seeds)" if reached else "",
             )
         )
     header = (
         *("task, data", "start", "SFT continued", "Boolean", "token", "shuffled"),
-        *("token less Boolean, points", "rollouts to Boolean's end"),
+        *("token less Boolean, points", "token less shuffled, points", "rollouts to Boolean's end"),
     )
     return table(header, rows)
+
+
+def _points_above(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
+    """How many points of pass@1 one arm is above another, over the seeds of both."""
+    both = sorted(ours.keys() & theirs.keys())
+    return (
+        mean_and_spread([100 * (ours[seed]["test"]["pass@1"] - theirs[seed]["test"]["pass@1"]) for seed in both], 1)
+        if both
+        else ""
+    )
 
 
 def _verdict(cells: Sequence[Cell], sources: Sequence[About]) -> str:

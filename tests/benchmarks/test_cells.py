@@ -100,12 +100,14 @@ def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_wer
 
     for seed in (1, 2, 3):
         rising = [0.1 + 0.01 * i for i in range(60)]
-        for arm, passed, success in (("boolean", 0.2, [v / 2 for v in rising]), ("token", 0.2 + 0.01 * seed, rising)):
+        halves = [value / 2 for value in rising]
+        arms = {"boolean": (0.2, halves), "token": (0.2 + 0.01 * seed, rising), "shuffled": (0.25, halves)}
+        for arm, (passed, success) in arms.items():
             (tmp_path / f"{arm}{seed}.json").write_text(json.dumps(cell(arm, seed, passed, success)))
     text = rlsf_report.report(tmp_path, rlsf.SOURCES, 60)
     assert "Every seed of the token arm above every seed of the Boolean one: game24-generator;" in text
     # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
-    assert "| 2.0 [1.0, 3.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
+    assert "| 2.0 [1.0, 3.0] | -3.0 [-4.0, -2.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
     assert "At most half of the rollouts in every seed: game24-generator." in text
     drawn = rlsf_report.pictures(tmp_path, rlsf.SOURCES)
     assert drawn.keys() == {"game24-generator"}
