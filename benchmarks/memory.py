@@ -250,7 +250,7 @@ def table(
 
 def report(quick: bool, repetitions: int) -> str:
     """Measure, and write it down as Markdown."""
-    shapes = [(1, 36)] if quick else [(2, 32), (2, 64), (4, 32)]
+    shapes = [(1, 36), (2, 36)] if quick else [(2, 32), (2, 64), (4, 32)]
     vocabularies = [128_000, 256_000] if quick else [32_000, 128_000, 256_000]
     width = 16 if quick else 128
     lines = [

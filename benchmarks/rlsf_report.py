@@ -141,12 +141,9 @@ def _summary(cells: Sequence[Cell], sources: Sequence[About]) -> str:
 
 def _points_above(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
     """How many points of pass@1 one arm is above another, over the seeds of both."""
-    both = sorted(ours.keys() & theirs.keys())
-    return (
-        mean_and_spread([100 * (ours[seed]["test"]["pass@1"] - theirs[seed]["test"]["pass@1"]) for seed in both], 1)
-        if both
-        else ""
-    )
+    both = ours.keys() & theirs.keys()
+    points = [100 * (ours[seed]["test"]["pass@1"] - theirs[seed]["test"]["pass@1"]) for seed in both]
+    return mean_and_spread(points, 1) if points else ""
 
 
 def _verdict(cells: Sequence[Cell], sources: Sequence[About]) -> str:

@@ -19,7 +19,6 @@ OVERLAYS = sorted((CONFIGS / "models").glob("*.yaml"))
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 RECIPES = sorted(set(CONFIGS.glob("*/*.yaml")) - {*OVERLAYS, *SWEEPS})
 GAME24 = [recipe for recipe in RECIPES if recipe.parent.name == "game24"]
-OTHERS = [recipe for recipe in RECIPES if recipe not in GAME24]
 TASKS = {"game24", "pseudocode", "molecules", "forward_synthesis", "retrosynthesis"}
 
 STEPS = [
@@ -114,8 +113,8 @@ def test_a_recipe_parses_and_each_of_its_keys_arrives(recipe: Path, parse: Parse
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=names(OVERLAYS))
-@pytest.mark.parametrize("recipe", [*GAME24, *(recipe for recipe in OTHERS if recipe.stem == "ppo_token")], ids=label)
-def test_an_overlay_parses_over_a_recipe_and_wins(recipe: Path, overlay: Path, parse: Parse) -> None:
+@pytest.mark.parametrize("recipe", RECIPES, ids=label)
+def test_an_overlay_parses_over_every_recipe_and_wins(recipe: Path, overlay: Path, parse: Parse) -> None:
     parsed = dict(flat(parse(f"--config={recipe}", f"--config={overlay}")))
     for key, value in flat(yaml.safe_load(overlay.read_text())):
         assert holds(parsed[key], value), key

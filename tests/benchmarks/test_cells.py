@@ -42,8 +42,10 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
     picture = ElementTree.parse(tmp_path / "results" / "credit_assignment.svg").getroot()
     assert [len(line.attrib["points"].split()) for line in picture.findall("{*}polyline")] == [2]
     assert len(runs_made) == 3  # start, token rewards, evaluation
+    written = cell.stat().st_mtime_ns
     run_script("credit_assignment", *quick, "--schemes", "token", "--iterations", "2")
     assert len(runs_made) == 3
+    assert cell.stat().st_mtime_ns == written
 
     run_script("game24", *quick, "--arms", "sft")  # the start is shared: only its evaluation runs
     assert len(runs_made) == 4
