@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from lit_symbolic.cli import SymbolicCLI
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts' modules can be imported, and run from the repository's root."""
+    """The modules of the scripts can be imported, whichever test is first, and run from the root of the repository."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     monkeypatch.chdir(ROOT)
 
