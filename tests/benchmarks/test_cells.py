@@ -11,7 +11,6 @@ from lit_symbolic.cli import SymbolicCLI
 RunScript = Callable[..., str]
 
 
-@pytest.mark.usefixtures("scripts")
 def test_a_run_is_a_process_of_its_own_whose_last_words_are_told_if_it_fails(tmp_path: Path) -> None:
     from runs import Run
 
@@ -95,7 +94,6 @@ def cell(arm: str, seed: int, passed: float, success: list[float]) -> dict[str, 
     return {**about, "curves": curves, "test": test, "environment": {"python": "3"}}
 
 
-@pytest.mark.usefixtures("scripts")
 def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_were_needed(tmp_path: Path) -> None:
     import rlsf
     import rlsf_report

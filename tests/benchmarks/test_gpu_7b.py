@@ -34,7 +34,6 @@ def test_the_tiny_shape_runs_without_what_a_gpu_machine_lacks_and_prints_all_row
     assert (results.read_bytes() if results.exists() else None) == before  # the tiny shape is no result
 
 
-@pytest.mark.usefixtures("scripts")
 def test_rows_are_written_as_they_come_and_none_is_begun_that_would_last_too_long() -> None:
     from gpu_7b import in_time
 
@@ -54,7 +53,6 @@ def test_rows_are_written_as_they_come_and_none_is_begun_that_would_last_too_lon
     assert written == [["40 s"], ["40 s", "10 s"], ["40 s", "10 s", "third"]]
 
 
-@pytest.mark.usefixtures("scripts")
 def test_trl_s_row_is_measured_where_trl_is_installed(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="needs trl (the optional extra trl)")
     from gpu_7b import trl_row

@@ -62,7 +62,6 @@ def test_a_quick_run_has_a_row_for_every_contestant_and_charges_the_whole_iterat
     assert (results.read_bytes() if results.exists() else None) == before  # a quick run is no result
 
 
-@pytest.mark.usefixtures("scripts")
 def test_a_contestant_does_an_iteration_an_order_and_tells_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from peers.turns import Contestant
 
@@ -83,7 +82,6 @@ def test_a_contestant_does_an_iteration_an_order_and_tells_how_it_ended(tmp_path
     assert contestant.process.poll() is not None
 
 
-@pytest.mark.usefixtures("scripts")
 def test_an_environment_counts_as_installed_only_when_made_to_its_end_for_the_same_requirements(tmp_path: Path) -> None:
     from peers import environments
 
@@ -95,7 +93,6 @@ def test_an_environment_counts_as_installed_only_when_made_to_its_end_for_the_sa
     assert environments.installed("peer", ["trl>=2"], tmp_path) is None
 
 
-@pytest.mark.usefixtures("scripts")
 def test_each_moment_is_charged_to_the_innermost_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     from peers import phases
 

@@ -26,7 +26,6 @@ def test_a_quick_run_prints_how_each_phase_grows_and_the_phases_are_the_iteratio
     assert (results.read_bytes() if results.exists() else None) == before  # a quick run is no result
 
 
-@pytest.mark.usefixtures("scripts")
 def test_the_exponent_and_its_standard_error_are_those_of_a_linear_regression() -> None:
     from scaling import exponent
 

@@ -38,7 +38,6 @@ def test_faults_are_found_by_the_other_tools_too(tool: str, needed: str, run_scr
     assert_faults_are_hit(run_script("verifiers", "--quick", "--tools", tool, "--tables", "faults"))
 
 
-@pytest.mark.usefixtures("scripts")
 def test_the_committed_table_is_the_one_that_its_cells_give() -> None:
     import verifiers
 
@@ -50,7 +49,6 @@ def test_the_committed_table_is_the_one_that_its_cells_give() -> None:
         assert json.loads(path.read_text())["rows"], path.name
 
 
-@pytest.mark.usefixtures("scripts")
 def test_the_tables_are_made_as_their_docstrings_show() -> None:
     import verifier_tables
 
