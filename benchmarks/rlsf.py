@@ -96,7 +96,7 @@ SOURCES = (
     Source("molecules", "generator"),
     Source("forward_synthesis", "generator"),
     Source("retrosynthesis", "generator"),
-    Source("pseudocode", "generator", evaluation=PROGRAMS),
+    Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS[2:])),
     Source(
         "retrosynthesis",
         "uspto50k",

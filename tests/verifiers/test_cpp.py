@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from cpp_gold import HUMANEVAL_X, INJECTIONS, SPOC, SPOC_PREFIX, SPOC_STANDARD, humaneval_x, spoc
 from lit_symbolic.certificate import Problem, Status
+from lit_symbolic.verifiers import cpp
 from lit_symbolic.verifiers.compiling.prelude import CompilerUnavailable, prelude, toolchain
 from lit_symbolic.verifiers.cpp import CppVerifier
 from lit_symbolic.verifiers.sandbox import Limits, Sandbox, SandboxUnavailable
@@ -124,6 +125,16 @@ class TestCorrectAndWrong:
         certificate = light.verify(DOUBLE, answer)
         assert [(f.start, f.kind) for f in certificate.findings] == [(answer.index("h(n)"), "linker")]
         assert certificate.measures["compiled"] == 0.0
+
+    def test_the_linker_makes_no_difference(self, light, monkeypatch):
+        answers = [ANSWER, broken("2 * n", "3 * n"), broken("2 * n", "h(n)", "int h(int);\n" + ANSWER), broken("main", "mine")]
+        found = []
+        tool = toolchain(light.compiler)
+        for flags in (tool.quick_linker, (), ("-Wl,--no-such-option",)):  # quick, usual, one that always fails
+            monkeypatch.setattr(cpp, "toolchain", lambda _, flags=flags: replace(tool, quick_linker=flags))
+            found.append([light.verify(DOUBLE, answer) for answer in answers])
+        assert found[0] == found[1] == found[2]
+        assert [certificate.measures["compiled"] for certificate in found[0]] == [1.0, 1.0, 0.0, 0.0]
 
     def test_options_choose_lines_the_first_error_and_the_fenced_code(self, light):
         answer = broken("2 * n", "k * q")
