@@ -49,7 +49,7 @@ REASONS = {
 
 
 def speed(quick: bool) -> list[Speed]:
-    """Processor time of a syntax certificate, beside g++ alone without and with the shared header, in turn on the same programs."""
+    """Processor time of a syntax certificate and of one with a test, beside g++ alone, in turn on the same programs."""
     if not SPOC.exists():
         return []
     repetitions, programs = (3, 4) if quick else (9, 12)
@@ -59,17 +59,23 @@ def speed(quick: bool) -> list[Speed]:
     sample = random.Random(0).sample(list(spoc("eval")), programs)
     problem = Problem("spoc", "", "", {"prefix": SPOC_PREFIX})
     with tempfile.TemporaryDirectory() as folder:
-        command = [VERIFIER.compiler, *flags, "-w", "-fdiagnostics-format=json", "-fsyntax-only"]
+        command = [VERIFIER.compiler, *flags, "-w", "-fdiagnostics-format=json"]
 
         def compiled(answer: Answer, *options: str) -> None:
             source = Path(folder, "answer.cpp")
             source.write_text(SPOC_PREFIX + answer.text)
             subprocess.run([*command, *options, str(source)], check=True, capture_output=True)
 
+        def tested(answer: Answer) -> None:
+            one = {"tests": answer.problem.facts["tests"][:1]}
+            VERIFIER.verify(replace(answer.problem, facts={**answer.problem.facts, **one}), answer.text)
+
         ways: dict[str, Callable[[Answer], object]] = {
-            "plain": compiled,
-            "bare": lambda answer: compiled(answer, "-include", header),
+            "plain": lambda answer: compiled(answer, "-fsyntax-only"),
+            "bare": lambda answer: compiled(answer, "-include", header, "-fsyntax-only"),
             "certificate": lambda answer: VERIFIER.verify(problem, answer.text),
+            "linked": lambda answer: compiled(answer, "-include", header, "-pipe", "-o", str(Path(folder, "answer"))),
+            "tested": tested,
         }
         for way in ways.values():
             way(sample[0])
@@ -92,6 +98,9 @@ def speed(quick: bool) -> list[Speed]:
         figure("syntax certificate, ms", lambda row: 1e3 * row["certificate"]),
         figure("plain g++ over certificate", lambda row: row["plain"] / row["certificate"], "at least 4"),
         figure("certificate above g++ with the header, ms", lambda row: 1e3 * (row["certificate"] - row["bare"]), "at most 15"),
+        figure("g++ with the header, and its usual linker, ms", lambda row: 1e3 * row["linked"]),
+        figure("certificate with one test, ms", lambda row: 1e3 * row["tested"]),
+        figure("g++ with the header and its usual linker over that", lambda row: row["linked"] / row["tested"]),
     ]
 
 
