@@ -146,7 +146,7 @@ def test_every_recipe_and_every_overlay_takes_a_step_with_a_tiny_model_of_its_cl
         if overlay.stem == "tiny"
         else [f"--model.policy.init_args.name={stand_ins[name]}"]
     )
-    sampled = ["problems=1", "samples=2", "max_new_tokens=6", "init_from=null", "critic_warmup_iterations=0"]
+    sampled = ["problems=1", "samples=2", "epochs=1", "max_new_tokens=6", "init_from=null", "critic_warmup_iterations=0"]
     # Answers of random weights all fail alike: where only the last token is paid, entropy is what there is to learn.
     sampled += ["entropy_coefficient=0.01"]
     rows = ["demonstrations=2"] if recipe.stem == "sft" else sampled
