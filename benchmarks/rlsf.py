@@ -82,7 +82,7 @@ class Source:
 
 
 SHARED = "../shared/data"
-PROGRAMS = ("--data.test_limit", "100", "--data.validation_limit", "25", "--model.evaluation.samples", "4")
+PROGRAMS = ("--data.validation_limit", "25", "--model.evaluation.samples", "4")
 SOURCES = (
     Source(
         "game24",
@@ -96,7 +96,7 @@ SOURCES = (
     Source("molecules", "generator"),
     Source("forward_synthesis", "generator"),
     Source("retrosynthesis", "generator"),
-    Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS[2:])),
+    Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS)),
     Source(
         "retrosynthesis",
         "uspto50k",
@@ -118,7 +118,7 @@ SOURCES = (
         ),
         f"{SHARED}/spoc",
         (1,),
-        PROGRAMS,
+        ("--data.test_limit", "100", *PROGRAMS),
         sft=("--trainer.max_epochs", "16"),
     ),
     Source(

@@ -149,8 +149,9 @@ class CppVerifier:
             return _rejected(text, TOO_LONG, message, cases)
         start, end = fenced_code(text) if self.code_fence else (0, len(text))
         program = Program(str(problem.facts.get("prefix", "")), text[start:end], str(problem.facts.get("suffix", "")))
-        compiled = self._compile(program, cases, linker=toolchain(self.compiler).quick_linker)
-        if _LINKING in compiled.stderr:  # the usual linker decides, and its words are those that are read
+        quick_linker = toolchain(self.compiler).quick_linker
+        compiled = self._compile(program, cases, linker=quick_linker)
+        if quick_linker and _LINKING in compiled.stderr:  # the usual linker decides, and its words are those that are read
             compiled = self._compile(program, cases)
         if compiled.returncode == 0 and compiled.outcome is Outcome.EXITED and not compiled.truncated:
             if not cases:
