@@ -12,6 +12,7 @@ from typing import ClassVar, get_args
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
+from lit_symbolic.tasks.generating.aligned_smiles import aligned_to
 from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
 from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
@@ -19,6 +20,7 @@ from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.verifiers.molecules.selfies_text import looks_like_selfies
 from lit_symbolic.vocabulary import LearnedVocabulary
 
 WORKED_EXAMPLES = 3
@@ -39,6 +41,8 @@ class ReactionTask(Task):
         train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
         solution_share: Probability that a demonstration is the reference; the others copy what is to be copied and know no chemistry
             (:mod:`~lit_symbolic.tasks.generating.reaction_sketches`).
+        aligned: A demonstrated reference is written so that it reads like the prompt's molecules
+            (:mod:`~lit_symbolic.tasks.generating.aligned_smiles`), not as it is read or drawn; of the same molecules all the same.
         seed: Of the drawn splits, and of those cut from what is read.
         max_corrupt: Share of corrupt rows up to which the rest is used.
         prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
@@ -52,6 +56,8 @@ class ReactionTask(Task):
     """
 
     direction: ClassVar[Direction]
+    given: ClassVar[str]
+    """The fact that a demonstration copies from."""
     metrics = (
         "exact_match",
         "plausible",
@@ -71,6 +77,7 @@ class ReactionTask(Task):
         test_problems: int = 300,
         train_problems: int = 1_000,
         solution_share: float = 1.0,
+        aligned: bool = False,
         seed: int = 0,
         max_corrupt: float = 0.01,
         prompt_style: PromptStyle = "plain",
@@ -91,7 +98,7 @@ class ReactionTask(Task):
         self.data = data
         self.known_class, self.seed, self.max_corrupt = known_class, seed, max_corrupt
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
-        self.solution_share = solution_share
+        self.solution_share, self.aligned = solution_share, aligned
         self.prompt_style: PromptStyle = prompt_style
         self.strict, self.must_match, self.stereo, self.all_measures = strict, must_match, stereo, all_measures
 
@@ -109,7 +116,7 @@ class ReactionTask(Task):
     def _answer(self, reaction: Reaction) -> str: ...
 
     @abstractmethod
-    def _sketch(self, problem: Problem, rng: random.Random) -> str: ...
+    def _sketch(self, given: str, rng: random.Random) -> str: ...
 
     @property
     @abstractmethod
@@ -147,10 +154,18 @@ class ReactionTask(Task):
         return rng.choice(problems)
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
-        """The reference with probability ``solution_share``, otherwise a sketch."""
-        if rng.random() < self.solution_share:
-            return super().demonstration(problem, rng)
-        return self._sketch(problem, rng)
+        """The reference with probability ``solution_share``, otherwise a sketch.
+
+        Raises:
+            ValueError: If it would be a sketch or aligned, and the problem's notation is SELFIES.
+        """
+        given, is_reference = problem.facts[self.given], rng.random() < self.solution_share
+        reference = super().demonstration(problem, rng)
+        if is_reference and not self.aligned:
+            return reference
+        if looks_like_selfies(given):
+            raise ValueError(f"problem {problem.id!r} is in SELFIES; solution_share below 1 and aligned need SMILES")
+        return aligned_to(reference, given) if is_reference else self._sketch(given, rng)
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from training prompts, as short as they get, and answers."""
@@ -218,6 +233,7 @@ class ForwardSynthesis(ReactionTask):
 
     name = "forward_synthesis"
     direction = "forward"
+    given = "reactants"
 
     @property
     def _strict_verifier(self) -> ForwardSynthesisVerifier:
@@ -242,8 +258,8 @@ class ForwardSynthesis(ReactionTask):
     def _answer(self, reaction: Reaction) -> str:
         return reaction.product
 
-    def _sketch(self, problem: Problem, rng: random.Random) -> str:
-        return join_anywhere(problem.facts["reactants"], rng)
+    def _sketch(self, given: str, rng: random.Random) -> str:
+        return join_anywhere(given, rng)
 
 
 class Retrosynthesis(ReactionTask):
@@ -264,6 +280,7 @@ class Retrosynthesis(ReactionTask):
 
     name = "retrosynthesis"
     direction = "retro"
+    given = "product"
 
     @property
     def _strict_verifier(self) -> RetrosynthesisVerifier:
@@ -287,8 +304,8 @@ class Retrosynthesis(ReactionTask):
     def _answer(self, reaction: Reaction) -> str:
         return reaction.reactants
 
-    def _sketch(self, problem: Problem, rng: random.Random) -> str:
-        return cut_anywhere(problem.facts["product"], rng)
+    def _sketch(self, given: str, rng: random.Random) -> str:
+        return cut_anywhere(given, rng)
 
 
 def _key(reaction: GeneratedReaction) -> str:

@@ -23,7 +23,7 @@ def cut_anywhere(smiles: str, rng: random.Random) -> str:
         >>> sorted({cut_anywhere("CCOC", random.Random(seed)) for seed in range(20)})
         ['C.CCO', 'C.COC', 'CC.CO']
     """
-    mol = _read(smiles)
+    mol = molecule_of(smiles)
     bonds = [bond.GetIdx() for bond in mol.GetBonds() if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing()]
     if not bonds:
         return Chem.MolToSmiles(mol)
@@ -43,7 +43,7 @@ def join_anywhere(smiles: str, rng: random.Random) -> str:
         >>> sorted({join_anywhere("CO.CCl", random.Random(seed)) for seed in range(20)})
         ['COCCl', 'OCCCl']
     """
-    mol = _read(smiles)
+    mol = molecule_of(smiles)
     atoms = [[i for i in piece if mol.GetAtomWithIdx(i).GetTotalNumHs()] for piece in Chem.GetMolFrags(mol)]
     atoms = [piece for piece in atoms if piece]
     if len(atoms) < 2:
@@ -60,7 +60,12 @@ def join_anywhere(smiles: str, rng: random.Random) -> str:
     return _written(joined) or Chem.MolToSmiles(mol)
 
 
-def _read(smiles: str) -> Chem.Mol:
+def molecule_of(smiles: str) -> Chem.Mol:
+    """RDKit's molecule, without a word on standard error.
+
+    Raises:
+        ValueError: If RDKit cannot read it.
+    """
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles)
     if mol is None:
