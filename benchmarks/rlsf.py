@@ -115,6 +115,7 @@ SOURCES = (
         (
             *("--data.task.data", f"{SHARED}/spoc", "--data.task.cut_by_hash", "true"),
             *("--data.task.max_characters", "600", "--data.task.vocabulary_size", "1024", "--data.task.operators_kept", "1.0"),
+            *("--data.task.layout", "commented", "--model.max_new_tokens", "288"),  # line by line: pseudo-code, then its code
         ),
         f"{SHARED}/spoc",
         (1,),
