@@ -12,7 +12,6 @@ from typing import ClassVar, get_args
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
-from lit_symbolic.tasks.generating.aligned_smiles import aligned_to
 from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
 from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
@@ -41,8 +40,6 @@ class ReactionTask(Task):
         train_problems: The same of train, from which worked examples and the vocabulary come; training draws new ones.
         solution_share: Probability that a demonstration is the reference; the others copy what is to be copied and know no chemistry
             (:mod:`~lit_symbolic.tasks.generating.reaction_sketches`).
-        aligned: A demonstrated reference is written so that it reads like the prompt's molecules
-            (:mod:`~lit_symbolic.tasks.generating.aligned_smiles`), not as it is read or drawn; of the same molecules all the same.
         seed: Of the drawn splits, and of those cut from what is read.
         max_corrupt: Share of corrupt rows up to which the rest is used.
         prompt_style: ``plain``, or ``few_shot`` with an instruction and worked examples of the train split.
@@ -77,7 +74,6 @@ class ReactionTask(Task):
         test_problems: int = 300,
         train_problems: int = 1_000,
         solution_share: float = 1.0,
-        aligned: bool = False,
         seed: int = 0,
         max_corrupt: float = 0.01,
         prompt_style: PromptStyle = "plain",
@@ -98,7 +94,7 @@ class ReactionTask(Task):
         self.data = data
         self.known_class, self.seed, self.max_corrupt = known_class, seed, max_corrupt
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
-        self.solution_share, self.aligned = solution_share, aligned
+        self.solution_share = solution_share
         self.prompt_style: PromptStyle = prompt_style
         self.strict, self.must_match, self.stereo, self.all_measures = strict, must_match, stereo, all_measures
 
@@ -157,15 +153,14 @@ class ReactionTask(Task):
         """The reference with probability ``solution_share``, otherwise a sketch.
 
         Raises:
-            ValueError: If it would be a sketch or aligned, and the problem's notation is SELFIES.
+            ValueError: If it would be a sketch, and the problem's notation is SELFIES.
         """
-        given, is_reference = problem.facts[self.given], rng.random() < self.solution_share
-        reference = super().demonstration(problem, rng)
-        if is_reference and not self.aligned:
-            return reference
+        if rng.random() < self.solution_share:
+            return super().demonstration(problem, rng)
+        given = problem.facts[self.given]
         if looks_like_selfies(given):
-            raise ValueError(f"problem {problem.id!r} is in SELFIES; solution_share below 1 and aligned need SMILES")
-        return aligned_to(reference, given) if is_reference else self._sketch(given, rng)
+            raise ValueError(f"problem {problem.id!r} is in SELFIES, of which there are no sketches: use solution_share: 1")
+        return self._sketch(given, rng)
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from training prompts, as short as they get, and answers."""

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from rdkit import Chem
 
 from lit_symbolic.certificate import Problem
 from lit_symbolic.policies.tiny import learned_tokenizer
@@ -56,22 +55,11 @@ def test_so_many_demonstrations_are_solutions_and_the_others_can_be_read(task):
         type(task)(solution_share=1.5, **SMALL)
 
 
-def test_an_aligned_demonstration_is_the_reference_in_other_words(task):
-    aligned, rng, rewritten = type(task)(aligned=True, **SMALL), random.Random(3), 0
-    for problem in aligned.problems("test"):
-        answer = aligned.demonstration(problem, rng)
-        assert Chem.CanonSmiles(answer) == Chem.CanonSmiles(problem.reference)
-        assert aligned.verifier.verify(problem, answer).correct
-        rewritten += answer != problem.reference
-    assert rewritten
-
-
-def test_selfies_are_neither_aligned_nor_sketched(task):
+def test_selfies_are_demonstrated_whole_and_never_sketched(task):
     problem = Problem(task.name, "row 7", "", {"product": "[C][C][O]", "reactants": "[C][C][O]"}, "[C][C][=O]")
     assert task.demonstration(problem, random.Random(0)) == "[C][C][=O]"
-    for options in ({"aligned": True}, {"solution_share": 0.0}):
-        with pytest.raises(ValueError, match=r"row 7.*SELFIES"):
-            type(task)(**options, **SMALL).demonstration(problem, random.Random(0))
+    with pytest.raises(ValueError, match=r"row 7.*SELFIES"):
+        type(task)(solution_share=0.0, **SMALL).demonstration(problem, random.Random(0))
 
 
 def test_the_prompts_are_compact_and_name_what_is_known():

@@ -23,7 +23,7 @@ def cut_anywhere(smiles: str, rng: random.Random) -> str:
         >>> sorted({cut_anywhere("CCOC", random.Random(seed)) for seed in range(20)})
         ['C.CCO', 'C.COC', 'CC.CO']
     """
-    mol = molecule_of(smiles)
+    mol = _read(smiles)
     bonds = [bond.GetIdx() for bond in mol.GetBonds() if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing()]
     if not bonds:
         return Chem.MolToSmiles(mol)
@@ -43,7 +43,7 @@ def join_anywhere(smiles: str, rng: random.Random) -> str:
         >>> sorted({join_anywhere("CO.CCl", random.Random(seed)) for seed in range(20)})
         ['COCCl', 'OCCCl']
     """
-    mol = molecule_of(smiles)
+    mol = _read(smiles)
     atoms = [[i for i in piece if mol.GetAtomWithIdx(i).GetTotalNumHs()] for piece in Chem.GetMolFrags(mol)]
     atoms = [piece for piece in atoms if piece]
     if len(atoms) < 2:
@@ -60,12 +60,7 @@ def join_anywhere(smiles: str, rng: random.Random) -> str:
     return _written(joined) or Chem.MolToSmiles(mol)
 
 
-def molecule_of(smiles: str) -> Chem.Mol:
-    """RDKit's molecule, without a word on standard error.
-
-    Raises:
-        ValueError: If RDKit cannot read it.
-    """
+def _read(smiles: str) -> Chem.Mol:
     with rdBase.BlockLogs():
         mol = Chem.MolFromSmiles(smiles)
     if mol is None:
