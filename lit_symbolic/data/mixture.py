@@ -83,6 +83,10 @@ class TaskMixture(Task):
         """That of the problem's own task."""
         return self.task_of(problem).second_prompt(problem, answer, certificate)
 
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """Not said here: see :meth:`second_prompt`, which asks the problem's own task."""
+        raise ValueError("a mixture tells what the problem's own task tells: second_prompt(problem, ...)")
+
     def vocabulary(self) -> Vocabulary:
         """Words of all tasks, or all their texts.
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Finding, Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
@@ -19,6 +19,7 @@ from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.verifiers.molecules.departure import DEPARTURE
 from lit_symbolic.verifiers.molecules.selfies_text import looks_like_selfies
 from lit_symbolic.vocabulary import LearnedVocabulary
 
@@ -161,6 +162,10 @@ class ReactionTask(Task):
         if looks_like_selfies(given):
             raise ValueError(f"problem {problem.id!r} is in SELFIES, of which there are no sketches: use solution_share: 1")
         return self._sketch(given, rng)
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """All but where the answer left the reference."""
+        return None if finding.kind == DEPARTURE else finding
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from training prompts, as short as they get, and answers."""
