@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import accumulate
 
-from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.certificate import Certificate, Finding, Problem
 from lit_symbolic.tasks import Split, Task
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.vocabulary import LearnedVocabulary, Vocabulary
