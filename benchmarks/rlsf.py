@@ -60,6 +60,7 @@ class Source:
         seeds: To report.
         evaluation: Flags of evaluations: how many problems and answers.
         sft: Flags of the supervised start.
+        version: Raised when the task's code gives other problems than before: the cells are then run again.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Source:
     seeds: tuple[int, ...] = SEEDS
     evaluation: tuple[str, ...] = ("--data.test_limit", "300", "--data.validation_limit", "50")
     sft: tuple[str, ...] = ()
+    version: int = 1
 
     @property
     def name(self) -> str:
@@ -95,7 +97,7 @@ SOURCES = (
     ),
     Source("molecules", "generator"),
     Source("forward_synthesis", "generator"),
-    Source("retrosynthesis", "generator"),
+    Source("retrosynthesis", "generator", version=2),  # 2: no product is in two splits, whatever it is made from
     Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS)),
     Source(
         "retrosynthesis",
@@ -336,10 +338,10 @@ _writing = threading.Lock()
 
 
 def digest_of(source: Source, recipe: str) -> str:
-    """A fingerprint of a recipe, of that of the start, and of the source's flags: changed ones make the cells run again."""
+    """A fingerprint of a recipe, of that of the start, and of the source: changed ones make the cells run again."""
     texts = [(ROOT / "configs" / source.task / f"{name}.yaml").read_text() for name in dict.fromkeys(("sft", recipe))]
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
-    lines += [*source.flags, *source.evaluation, *source.sft]
+    lines += [*source.flags, *source.evaluation, *source.sft, *([f"version {source.version}"] if source.version > 1 else [])]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
