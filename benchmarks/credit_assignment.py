@@ -20,7 +20,7 @@ from typing import Any
 from chart import chart
 from game24 import sft_start
 from lit_symbolic.reporting.curves import trailing_mean
-from runs import Run, Scale, course, iteration_seconds, mean_and_spread, run_cells, shown, table
+from runs import Run, Scale, course, held_out, iteration_seconds, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 
 KL_NATS = 2.0
@@ -81,7 +81,7 @@ def report(scale: Scale) -> str:
     for scheme in SCHEMES:
         mine = [c for c in cells if c["scheme"] == scheme]
         if not mine:
-            rows.append((f"`{scheme}`", "not run", *[""] * 7))
+            rows.append((f"`{scheme}`", "not run", *[""] * 8))
             continue
         iterations = sorted({c["iterations"] for c in mine})
         curves = [c["curves"] for c in mine]
@@ -95,14 +95,15 @@ def report(scale: Scale) -> str:
                 mean_and_spread([c["test"]["pass@8"] for c in mine]),
                 mean_and_spread([statistics.mean(curve["train/success_rate"][-10:]) for curve in curves]),
                 mean_and_spread([statistics.mean(curve["train/kl"][-10:]) for curve in curves], 1),
-                mean_and_spread([c["test"]["mean_length"] for c in mine], 1),
+                held_out(mine, "mean_length", 1),
+                held_out(mine, "end_rate"),
                 mean_and_spread(seconds, 1),
             )
         )
         lines += [f"- `{scheme}`, seed {c['seed']}: {course(c['curves'])}" for c in mine]
     header = (
         *("scheme", "seeds", "iterations", "held-out pass@1", "pass@8", "training success, last 10", "KL then, nats"),
-        *("mean length", "s per iteration"),
+        *("mean length", "end rate", "s per iteration"),
     )
     return "\n".join(
         [
@@ -115,7 +116,8 @@ def report(scale: Scale) -> str:
             "in six trials of another seed (100), by training success and validation puzzles, against one trial of `boolean` at twice",
             "the learning rate (no better). Training success counts answers to training puzzles before they are learned from; each of",
             "the 962 is seen about twice in 60 iterations. Seeds 1 and 2 of `until_error, share` met a busier machine than all others:",
-            "at equal seconds it looks worse than it is.",
+            "at equal seconds it looks worse than it is. Length in tokens; end rate: share of the answers that end by themselves, empty where it",
+            "was not measured.",
             "",
             table(header, rows),
             "",
@@ -152,22 +154,27 @@ def _at_equal_seconds_and_kl(cells: list[dict[str, Any]]) -> list[str]:
     rows = []
     for scheme in SCHEMES:
         mine = [c for c in cells if c["scheme"] == scheme]
-        at_seconds, at_kl = [], []
+        at_seconds, lengths, ends, at_kl = [], [], [], []
         for c in mine:
             success = _trailing(c["curves"]["train/success_rate"])
             spent = list(itertools.accumulate(iteration_seconds(c["curves"])))
-            at_seconds.append(success[max(0, sum(s <= budget for s in spent) - 1)])
+            then = max(0, sum(s <= budget for s in spent) - 1)
+            at_seconds.append(success[then])
+            lengths.append(_trailing(c["curves"]["train/mean_length"])[then])
+            if "train/end_rate" in c["curves"]:
+                ends.append(_trailing(c["curves"]["train/end_rate"])[then])
             kl = _trailing(c["curves"]["train/kl"])
             passed = next((i for i, value in enumerate(kl) if value > KL_NATS), None)
             if passed is not None:
                 at_kl.append(success[passed])
         shown = mean_and_spread(at_kl) + (f" ({len(at_kl)} of {len(mine)} seeds)" if mine else "")
-        rows.append((f"`{scheme}`", mean_and_spread(at_seconds), shown))
-    return [
-        table(
-            ("scheme", f"training success after {budget:.0f} s", f"training success where the KL passes {KL_NATS:g} nats"), rows
-        )
-    ]
+        length, end = mean_and_spread(lengths, 1) if lengths else "", mean_and_spread(ends) if ends else ""
+        rows.append((f"`{scheme}`", mean_and_spread(at_seconds), length, end, shown))
+    header = (
+        *("scheme", f"training success after {budget:.0f} s", "mean length then", "end rate then"),
+        f"training success where the KL passes {KL_NATS:g} nats",
+    )
+    return [table(header, rows)]
 
 
 def _trailing(values: list[float], width: int = 10) -> list[float]:

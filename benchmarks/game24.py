@@ -18,7 +18,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, run_cells, shown, table
+from runs import Run, Scale, environment, held_out, iteration_seconds, mean_and_spread, run_cells, shown, table
 
 SFT = ("configs/game24/sft.yaml",)
 PPO = ("configs/game24/ppo_token.yaml",)
@@ -110,16 +110,22 @@ def report(scale: Scale) -> str:
                 "" if arm == "sft" else mean_and_spread([100 * gain for gain in gains], 1),
                 "" if arm == "sft" else mean_and_spread(factors, 2),
                 mean_and_spread([c["test"]["step_validity"] for c in mine]),
+                held_out(mine, "mean_length", 1),
+                held_out(mine, "end_rate"),
             )
         )
-    header = ("arm", "seeds", "iterations", "minutes", "held-out pass@1", "pass@8", "points gained", "factor", "step validity")
+    header = (
+        *("arm", "seeds", "iterations", "minutes", "held-out pass@1", "pass@8", "points gained", "factor", "step validity"),
+        *("mean length", "end rate"),
+    )
     return "\n".join(
         [
             "# Game of 24: supervised start, then PPO with token rewards",
             "",
             "`python benchmarks/game24.py`. Mean over seeds, lowest and highest in brackets. Held-out: the 300 test puzzles, never",
             "trained on, x 8 answers at temperature 1. Minutes: sampling, verifying and learning with one thread, two runs side by",
-            "side on a shared machine; `make demo` uses both cores for one run.",
+            "side on a shared machine; `make demo` uses both cores for one run. Length in tokens; end rate: share of the answers that end",
+            "by themselves, empty where it was not measured.",
             "",
             table(header, rows),
             "",

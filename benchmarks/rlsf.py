@@ -7,8 +7,8 @@
 A cell is one arm of one task, data set and seed: a small file under ``benchmarks/results/rlsf/``. All arms of a task, data set and
 seed start from one supervised policy. Each arm's estimator of advantages is the better of its trials on a seed that is not reported, by
 success on the training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything
-comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose recipes have changed since is run again; until then
-the table still shows it.
+comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose recipes, iterations or best trial are others now is run
+again; until then the table still shows it, and marks older recipes and few iterations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsf_report import last, pictures, report
-from runs import ROOT, Run, Scale, environment, iteration_seconds, shown
+from runs import ROOT, Run, Scale, environment, iteration_seconds, shown, write_json
 
 TUNING_SEED = 100
 SEEDS = (1, 2, 3)
@@ -60,6 +60,7 @@ class Source:
         seeds: To report.
         evaluation: Flags of evaluations: how many problems and answers.
         sft: Flags of the supervised start.
+        version: Raised when the task's code gives other problems than before: the cells are then run again.
     """
 
     task: str
@@ -69,6 +70,7 @@ class Source:
     seeds: tuple[int, ...] = SEEDS
     evaluation: tuple[str, ...] = ("--data.test_limit", "300", "--data.validation_limit", "50")
     sft: tuple[str, ...] = ()
+    version: int = 1
 
     @property
     def name(self) -> str:
@@ -95,7 +97,7 @@ SOURCES = (
     ),
     Source("molecules", "generator"),
     Source("forward_synthesis", "generator"),
-    Source("retrosynthesis", "generator"),
+    Source("retrosynthesis", "generator", version=2),  # 2: no product is in two splits, whatever it is made from
     Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS)),
     Source(
         "retrosynthesis",
@@ -179,18 +181,18 @@ class Bench:
         )
         return self._run(source, f"start-seed{seed}", "sft", flags)
 
-    def trained(self, source: Source, arm: str, seed: int, iterations: int, more: Sequence[str], folder: str) -> Run:
-        """One arm of reinforcement learning."""
+    def trained(self, source: Source, arm: str, seed: int, iterations: int, trial: str) -> Run:
+        """One arm of reinforcement learning; its folder names all that may change at the same recipes, so that it goes on with its own."""
         recipe, flags = ARMS[arm]
         start = self.start(source, seed)
         return self._run(
             source,
-            folder,
+            f"{arm}-{trial}-{iterations}-seed{seed}",
             recipe,
             (
                 *("--seed_everything", str(seed), "--model.init_from", shown(start.checkpoint)),
                 *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", str(iterations)),
-                *(*flags, *source.flags, *source.evaluation, *self.scale.flags, *self.scale.ppo, *more),
+                *(*flags, *source.flags, *source.evaluation, *self.scale.flags, *self.scale.ppo, *TRIALS[trial]),
             ),
         )
 
@@ -200,21 +202,30 @@ class Bench:
 
     # --- cells ---
 
-    def cell(self, name: str, source: Source, arm: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-        """The content of a cell, which is run if it is missing, or was run with other recipes, and there is time; None if there is none."""
+    def cell(
+        self, name: str, source: Source, arm: str, work: Callable[[], dict[str, Any]], **wanted: Any
+    ) -> dict[str, Any] | None:
+        """The content of a cell, which is run if it is missing, or was run otherwise, and there is time; None if there is none.
+
+        Args:
+            name: Of its file.
+            source: What it is about.
+            arm: The same.
+            work: Runs it.
+            wanted: What a cell says of its run, as it is to be: iterations, trial. A cell that does not say it is not contradicted.
+        """
         path = self.scale.results / f"{name}.json"
-        recipes = digest_of(source, ARMS[arm][0] if arm in ARMS else "sft")
+        recipes = digest_of(source, recipe_of(arm))
         if path.exists():
             found = json.loads(path.read_text())
-            if found.get("recipes") == recipes:
+            if found.get("recipes") == recipes and all(found.get(key, value) == value for key, value in wanted.items()):
                 return found
         if time.monotonic() > self.until:
             return None
         print(f"{time.strftime('%H:%M:%S')} {name} …", flush=True)
         result = {**work(), "recipes": recipes, "environment": environment()}
         result["curves"] = {key: values for key, values in result.get("curves", {}).items() if key in KEPT}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result) + "\n")
+        write_json(path, result)
         print(f"{time.strftime('%H:%M:%S')} {name} done", flush=True)
         return result
 
@@ -226,7 +237,7 @@ class Bench:
     def trial(self, source: Source, arm: str, trial: str) -> dict[str, Any]:
         """One trial of an arm."""
         self.start(source, TUNING_SEED).fit()
-        run = self.trained(source, arm, TUNING_SEED, self.tuning_iterations, TRIALS[trial], f"trial-{arm}-{trial}")
+        run = self.trained(source, arm, TUNING_SEED, self.tuning_iterations, trial)
         fitted = run.fit()
         return {
             **of(source, arm, TUNING_SEED),
@@ -243,9 +254,9 @@ class Bench:
         tuned_on = next(each for each in SOURCES if each.task == source.task)
         found = {}
         for trial in self.trials:
-            cell = self.cell(
-                f"trial-{tuned_on.name}-{arm}-{trial}", tuned_on, arm, functools.partial(self.trial, tuned_on, arm, trial)
-            )
+            work = functools.partial(self.trial, tuned_on, arm, trial)
+            name = f"trial-{tuned_on.name}-{arm}-{trial}"
+            cell = self.cell(name, tuned_on, arm, work, iterations=self.tuning_iterations)
             if cell is None:
                 return None
             found[trial] = last(cell, "train/success_rate")
@@ -254,7 +265,7 @@ class Bench:
     def arm_cell(self, source: Source, arm: str, seed: int, trial: str) -> dict[str, Any]:
         """One arm of one seed, evaluated."""
         self.start(source, seed).fit()
-        run = self.trained(source, arm, seed, self.iterations, TRIALS[trial], f"{arm}-seed{seed}")
+        run = self.trained(source, arm, seed, self.iterations, trial)
         fitted = run.fit()
         return {
             **of(source, arm, seed),
@@ -275,10 +286,11 @@ class Bench:
             *("--trainer.max_epochs", str(iterations), "--trainer.check_val_every_n_epoch", "1000"),
             *("--model.optimization.warmup_iterations", "1", *source.flags, *source.evaluation, *self.scale.flags),
         )
-        run = self._run(source, f"continued-seed{seed}", "sft", flags)
+        run = self._run(source, f"continued-{iterations}-seed{seed}", "sft", flags)
         return {
             **of(source, "continued", seed),
             "iterations": iterations,
+            "token_seconds": seconds,
             "command": run.command("fit"),
             **run.fit(),
             "test": run.test(),
@@ -298,11 +310,11 @@ class Bench:
         for arm, trial in best.items():
             assert trial is not None
             work = functools.partial(self.arm_cell, source, arm, seed, trial)
-            cell = self.cell(f"{source.name}-{arm}-seed{seed}", source, arm, work)
+            cell = self.cell(f"{source.name}-{arm}-seed{seed}", source, arm, work, iterations=self.iterations, trial=trial)
             if arm == "token" and cell is not None and "continued" in arms:
                 seconds = sum(iteration_seconds(cell["curves"]))
                 work = functools.partial(self.continued_cell, source, seed, seconds)
-                self.cell(f"{source.name}-continued-seed{seed}", source, "continued", work)
+                self.cell(f"{source.name}-continued-seed{seed}", source, "continued", work, token_seconds=seconds)
             self.write()
 
     def group_or_failure(self, source: Source, seed: int, arms: Sequence[str]) -> None:
@@ -316,7 +328,7 @@ class Bench:
     def write(self) -> None:
         """Write the table and the pictures."""
         with _writing:
-            self.scale.write(report(self.scale.results, SOURCES, ITERATIONS))
+            self.scale.write(report(self.scale.results, SOURCES, ITERATIONS, is_current))
             for name, picture in pictures(self.scale.results, SOURCES).items():
                 (self.scale.results / f"{name}.svg").write_text(picture)
 
@@ -326,11 +338,23 @@ _writing = threading.Lock()
 
 
 def digest_of(source: Source, recipe: str) -> str:
-    """A fingerprint of a recipe, of that of the start, and of the source's flags: changed ones make the cells run again."""
+    """A fingerprint of a recipe, of that of the start, and of the source: changed ones make the cells run again."""
     texts = [(ROOT / "configs" / source.task / f"{name}.yaml").read_text() for name in dict.fromkeys(("sft", recipe))]
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
-    lines += [*source.flags, *source.evaluation, *source.sft]
+    lines += [*source.flags, *source.evaluation, *source.sft, *([f"version {source.version}"] if source.version > 1 else [])]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def recipe_of(arm: str) -> str:
+    """Name of an arm's recipe."""
+    return ARMS[arm][0] if arm in ARMS else "sft"
+
+
+def is_current(cell: dict[str, Any]) -> bool:
+    """Whether a cell was run with the recipes and flags that its source has now."""
+    about = (cell["task"], cell["data"])
+    source = next((each for each in SOURCES if (each.task, each.data) == about), None)
+    return source is not None and cell.get("recipes") == digest_of(source, recipe_of(cell["arm"]))
 
 
 def of(source: Source, arm: str, seed: int) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from chart import chart
-from runs import course, environment, iteration_seconds, mean_and_spread, table
+from runs import course, environment, held_out, iteration_seconds, mean_and_spread, table
 
 Cell = dict[str, Any]
 LABELS = {
@@ -21,6 +21,10 @@ LABELS = {
 }
 WINDOW = 10
 """Iterations of a trailing mean."""
+START_RANGE = (0.03, 0.30)
+"""Share of the held-out problems that a generator's supervised start is to solve: room to learn, and something to learn from."""
+ENOUGH_SEEDS = 3
+"""Seeds of both arms from which on it is said whether one is above the other beyond the spread."""
 COMMON = {"success_rate", "mean_length", "end_rate", "error_token_fraction", "no_evidence_count"}
 """Measures that have a column or no place in the list of a task's own."""
 
@@ -30,6 +34,7 @@ class About(Protocol):
 
     task: str
     data: str
+    files: str | None
     seeds: tuple[int, ...]
 
     @property
@@ -41,15 +46,16 @@ class About(Protocol):
         """Whether its files are not there."""
 
 
-def report(results: Path, sources: Sequence[About], iterations: int) -> str:
+def report(results: Path, sources: Sequence[About], iterations: int, is_current: Callable[[Cell], bool]) -> str:
     """The whole page.
 
     Args:
         results: Folder of the cells.
         sources: What the benchmark runs.
         iterations: A cell of fewer is marked as too short.
+        is_current: Whether a cell was run with the recipes of now; others are marked.
     """
-    cells = _read(results)
+    cells = [{**cell, "older": not is_current(cell)} for cell in _read(results)]
     reported = [cell for cell in cells if "trial" not in cell or "test" in cell]
     trials = [cell for cell in cells if "trial" in cell and "test" not in cell]
     some = cells[0]["environment"] if cells else environment()
@@ -59,18 +65,36 @@ def report(results: Path, sources: Sequence[About], iterations: int) -> str:
         "`python benchmarks/rlsf.py`. Models from scratch, one thread each, two runs side by side. All arms of a task, data set and seed",
         "start from one supervised policy and get the same number of answers. Held-out problems, sampled at temperature 1; mean over seeds,",
         "lowest and highest in brackets. The estimator of each arm of reinforcement learning (GAE with a critic, or RLOO) is the better of the",
-        "same trials on seed 100; the token form (`until_error`: failing is paid on the first wrong token; for molecules the less, the more of what",
-        "was asked for is there) was fixed before. *Shuffled*: the same, but failing is paid on a random token of the answer: what the token arm",
-        "is above it is what the place is worth. What was tried, and why: [docs/training.md](../../docs/training.md). Rollouts to Boolean's end:",
-        f"share of the answers after which the token arm's training success (mean of {WINDOW} iterations) is what the Boolean arm's is at its end;",
-        "only where it gets there. SFT continued: on the start's kind of demonstrations, of which many only show the form (`solution_share`,",
-        "`operators_kept`).",
+        "same trials on seed 100; for real files it is taken from the trials of that task's generator. The trials vary the estimator only: the",
+        "token form (`until_error`: failing is paid on the first wrong token; for molecules the less, the more of what was asked for is there), its",
+        "discount and its score weight were tried on seed 100 beforehand and then fixed, without a counterpart for the Boolean arm",
+        "([docs/training.md](../../docs/training.md)). *Shuffled*: the token reward, but failing is paid on a random token of the answer: what the",
+        "token arm is above it is what the place is worth. Rollouts to Boolean's end: share of the answers after which the token arm's training",
+        f"success (mean of {WINDOW} iterations) is what the Boolean arm's is at its end; only where it gets there. SFT continued: on the start's",
+        "kind of demonstrations, of which many only show the form (`solution_share`, `operators_kept`), for the seconds of the token arm: few",
+        "iterations by design.",
+        "",
+        f"Marks: *too short*: an arm of fewer than {iterations} iterations; *older recipe*: run with recipes or flags that have changed since;",
+        "*one seed*: real files, which are run with one seed. Length in tokens; end rate: share of the answers that end by themselves.",
+        "",
+        "SPoC is cut to programs of at most 600 characters of pseudo-code and code, which leaves out 1,327 of its 3,035 programs, and is trained",
+        "from its validation file, as the training file is not there.",
         "",
         "## Token against Boolean reward",
         "",
-        _summary(reported, sources),
+        _summary(reported, sources, iterations),
         "",
-        _verdict(reported, sources),
+        "Mean length and end rate: of the five arms, in the order of their columns.",
+        "",
+        *_verdict(reported, sources, iterations),
+        "",
+        "## The starts",
+        "",
+        *_starts(reported, sources),
+        "",
+        "## Wall time",
+        "",
+        _wall_time(cells),
         "",
     ]
     for source in sources:
@@ -117,26 +141,48 @@ def _of(cells: Sequence[Cell], source: About, arm: str) -> dict[int, Cell]:
     return {c["seed"]: c for c in cells if (c["task"], c["data"], c["arm"]) == (source.task, source.data, arm)}
 
 
-def _summary(cells: Sequence[Cell], sources: Sequence[About]) -> str:
+def _summary(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -> str:
     rows = []
     for source in sources:
         by_arm = {arm: _of(cells, source, arm) for arm in LABELS}
         both = sorted(by_arm["token"].keys() & by_arm["boolean"].keys())
         shares = [_rollouts_to_reach(by_arm["token"][seed], by_arm["boolean"][seed]) for seed in both]
         reached = [share for share in shares if share is not None]
+        seeds = ["one seed"] if len(source.seeds) == 1 else [f"{len(both)} of {len(source.seeds)} seeds"] if both else []
         rows.append(
             (
                 source.name,
                 *(mean_and_spread([c["test"]["pass@1"] for c in by_arm[arm].values()]) for arm in LABELS),
                 *(_points_above(by_arm["token"], by_arm[arm]) for arm in ("boolean", "shuffled")),
                 f"{mean_and_spread(reached, 2)} ({len(reached)} of {len(shares)} seeds)" if reached else "",
+                *(_side_by_side(by_arm, name, digits) for name, digits in (("mean_length", 1), ("end_rate", 3))),
+                "; ".join((*seeds, *_marks(by_arm, iterations))),
             )
         )
     header = (
         *("task, data", "start", "SFT continued", "Boolean", "token", "shuffled"),
         *("token less Boolean, points", "token less shuffled, points", "rollouts to Boolean's end"),
+        *("mean length", "end rate", "marks"),
     )
     return table(header, rows)
+
+
+def _side_by_side(by_arm: Mapping[str, Mapping[int, Cell]], name: str, digits: int) -> str:
+    """The mean of a held-out measure for each arm."""
+    values = [[c["test"][name] for c in mine.values() if name in c["test"]] for mine in by_arm.values()]
+    shown = [f"{statistics.mean(each):.{digits}f}" if each else "-" for each in values]
+    return " / ".join(shown) if any(values) else ""
+
+
+def _marks(by_arm: Mapping[str, Mapping[int, Cell]], iterations: int) -> list[str]:
+    """What must be known before some arms are compared."""
+    cells = [c for mine in by_arm.values() for c in mine.values()]
+    found = {"too short": [c for c in cells if _too_short(c, iterations)], "older recipe": [c for c in cells if c["older"]]}
+    return [f"{mark}: {', '.join(dict.fromkeys(c['arm'] for c in marked))}" for mark, marked in found.items() if marked]
+
+
+def _too_short(cell: Cell, iterations: int) -> bool:
+    return cell["arm"] not in ("start", "continued") and cell["iterations"] < iterations
 
 
 def _points_above(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
@@ -146,24 +192,80 @@ def _points_above(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
     return mean_and_spread(points, 1) if points else ""
 
 
-def _verdict(cells: Sequence[Cell], sources: Sequence[About]) -> str:
-    """In words, for the sources with three seeds or more of both arms."""
-    beyond, worse, open_, halved = [], [], [], []
+def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -> list[str]:
+    """In words: each source that has both arms, then those whose seeds are enough to judge by."""
+    lines = []
+    judged: dict[str, list[str]] = {"above": [], "below": [], "overlapping": [], "halved": []}
     for source in sources:
         token, boolean = _of(cells, source, "token"), _of(cells, source, "boolean")
         both = sorted(token.keys() & boolean.keys())
-        if len(both) < 3:
+        if not both:
             continue
+        marks = _marks({"token": token, "boolean": boolean}, iterations)
+        name = source.name + (f" ({'; '.join(marks)})" if marks else "")
         ours, theirs = ([arm[seed]["test"]["pass@1"] for seed in both] for arm in (token, boolean))
-        (beyond if min(ours) > max(theirs) else worse if max(ours) < min(theirs) else open_).append(source.name)
+        if len(both) == 1:
+            said = f"one seed: no spread; token {_compared(token[both[0]], boolean[both[0]])}"
+        elif len(both) < ENOUGH_SEEDS:
+            above = sum(our > their for our, their in zip(ours, theirs, strict=True))
+            said = f"{len(both)} seeds: token above Boolean in {above} of them; beyond the spread is judged from {ENOUGH_SEEDS} seeds on"
+        else:
+            which = "above" if min(ours) > max(theirs) else "below" if max(ours) < min(theirs) else "overlapping"
+            judged[which].append(name)
+            ranges = (
+                "the ranges of both arms overlap" if which == "overlapping" else f"every token seed {which} every Boolean one"
+            )
+            said = f"{len(both)} seeds: {ranges}"
         shares = [_rollouts_to_reach(token[seed], boolean[seed]) for seed in both]
-        if all(share is not None and share <= 0.5 for share in shares):
-            halved.append(source.name)
-    if not beyond + worse + open_:
-        return "No source has three seeds of both arms yet."
+        half = sum(share is not None and share <= 0.5 for share in shares)
+        if half == len(both) >= ENOUGH_SEEDS:
+            judged["halved"].append(name)
+        lines.append(f"- {name}: {said}. Boolean's end reached with at most half of the rollouts: {half} of {len(both)}.")
+    if not any(judged.values()):
+        return [*lines, *([""] if lines else []), "No source has three seeds of both arms yet."]
+    return [
+        *lines,
+        "",
+        f"Every seed of the token arm above every seed of the Boolean one: {_listed(judged['above'])}; below: {_listed(judged['below'])}; "
+        f"ranges that overlap: {_listed(judged['overlapping'])}. At most half of the rollouts in every seed: {_listed(judged['halved'])}.",
+    ]
+
+
+def _compared(ours: Cell, theirs: Cell) -> str:
+    """One run against another, where the problems are all there is to tell chance from."""
+    our, their = ours["test"], theirs["test"]
+    points = 100 * (our["pass@1"] - their["pass@1"])
+    apart = our["pass@1_low"] > their["pass@1_high"] or our["pass@1_high"] < their["pass@1_low"]
+    shown = " and ".join(f"[{test['pass@1_low']:.3f}, {test['pass@1_high']:.3f}]" for test in (our, their))
+    overlap = "do not overlap" if apart else "overlap"
+    return f"{abs(points):.1f} points {'below' if points < 0 else 'above'} Boolean, 95 % intervals of the problems {overlap} ({shown})"
+
+
+def _starts(cells: Sequence[Cell], sources: Sequence[About]) -> list[str]:
+    """What each generator's start solves, and whether that is what it should."""
+    low, high = START_RANGE
+    lines = [f"Held-out pass@1 of the starts on generated problems, which should be {100 * low:.0f} to {100 * high:.0f} %:", ""]
+    for source in sources:
+        if source.files is None:
+            starts = sorted(_of(cells, source, "start").items())
+            solved = [f"{_in_range(start['test']['pass@1'])} (seed {seed})" for seed, start in starts]
+            lines.append(f"- {source.name}: {', '.join(solved) or 'not run'}")
+    return lines
+
+
+def _in_range(share: float) -> str:
+    low, high = START_RANGE
+    return f"{100 * share:.2f} %" + (", below the range" if share < low else ", above the range" if share > high else "")
+
+
+def _wall_time(cells: Sequence[Cell]) -> str:
+    """Hours of training, over all pieces of runs that were interrupted as far as they are known."""
+    seconds = [max(cell["wall_seconds"], sum(iteration_seconds(cell["curves"]))) for cell in cells]
+    resumed = sum(cell["resumed"] for cell in cells)
     return (
-        f"Every seed of the token arm above every seed of the Boolean one: {_listed(beyond)}; below: {_listed(worse)}; ranges that "
-        f"overlap: {_listed(open_)}. At most half of the rollouts in every seed: {_listed(halved)}."
+        f"Training took {sum(seconds) / 3600:.1f} hours of one thread, over {len(cells)} cells and trials. Of those that went on after an "
+        f"interruption ({resumed}) only the last piece's wall time was kept: the seconds of all their iterations count where they are more. Not "
+        "counted: evaluations, the starts of the trials, and runs that were replaced."
     )
 
 
@@ -176,29 +278,32 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
     largest = max(
         (int(name[5:]) for c in cells for name in c["test"] if name[5:].isdigit() and name.startswith("pass@")), default=1
     )
+    several = [f"pass@{largest}"] if largest > 1 else []
     rows = []
     for arm, label in LABELS.items():
         mine = list(_of(cells, source, arm).values())
         missing = [str(seed) for seed in source.seeds if seed not in {c["seed"] for c in mine}]
         if not mine:
-            rows.append((label, "not run", *[""] * (9 + len(own))))
+            rows.append((label, "not run", *[""] * (8 + len(several) + len(own))))
             continue
-        short = arm not in ("start", "continued") and min(c["iterations"] for c in mine) < iterations
-        ran = "/".join(sorted({str(c.get("iterations", "")) for c in mine}))
+        older = [str(c["seed"]) for c in mine if c["older"]]
+        ran = "/".join(map(str, sorted({c["iterations"] for c in mine if "iterations" in c})))
         rows.append(
             (
                 label,
-                ", ".join(str(c["seed"]) for c in mine) + (f" (not run: {', '.join(missing)})" if missing else ""),
-                ran + (" (too short)" if short else ""),
+                ", ".join(str(c["seed"]) for c in mine)
+                + (f" (not run: {', '.join(missing)})" if missing else "")
+                + (f" (older recipe: {', '.join(older)})" if older else ""),
+                ran + (" (too short)" if any(_too_short(c, iterations) for c in mine) else ""),
                 "/".join(sorted({c["trial"] for c in mine if "trial" in c})),
                 mean_and_spread([sum(iteration_seconds(c["curves"])) / 60 for c in mine], 1),
                 mean_and_spread([c["test"]["pass@1"] for c in mine]),
-                _mean(mine, f"pass@{largest}") if largest > 1 else "",
+                *(held_out(mine, name) for name in several),
                 "" if arm in ("start", "continued") else mean_and_spread([last(c, "train/kl") for c in mine], 1),
-                _mean(mine, "mean_length", 1),
-                _mean(mine, "end_rate"),
-                _mean(mine, "no_evidence_count", 0),
-                *(_mean(mine, name) for name in own),
+                held_out(mine, "mean_length", 1),
+                held_out(mine, "end_rate"),
+                held_out(mine, "no_evidence_count", 0),
+                *(held_out(mine, name) for name in own),
             )
         )
     header = (
@@ -208,18 +313,13 @@ def _details(cells: Sequence[Cell], source: About, iterations: int) -> str:
         "estimator",
         "minutes",
         "pass@1",
-        f"pass@{largest}",
+        *several,
         "KL, nats",
         "mean length",
         "end rate",
         "no evidence",
     )
     return table((*header, *own), rows)
-
-
-def _mean(cells: Sequence[Cell], name: str, digits: int = 3) -> str:
-    values = [c["test"][name] for c in cells if name in c["test"]]
-    return mean_and_spread(values, digits) if values else ""
 
 
 def _curves(cells: Sequence[Cell], source: About, results: Path) -> list[str]:
@@ -233,10 +333,29 @@ def _curves(cells: Sequence[Cell], source: About, results: Path) -> list[str]:
 
 def _trials(cells: Sequence[Cell]) -> str:
     rows = [
-        (f"{c['task']}, {c['data']}", c["arm"], c["trial"], str(c["iterations"]), f"{last(c, 'train/success_rate'):.3f}")
+        (
+            f"{c['task']}, {c['data']}",
+            c["arm"],
+            c["trial"] + (" (older recipe)" if c["older"] else ""),
+            str(c["iterations"]),
+            f"{last(c, 'train/success_rate'):.3f}",
+            *(
+                f"{last(c, name):.{digits}f}" if name in c["curves"] else ""
+                for name, digits in (("train/mean_length", 1), ("train/end_rate", 3))
+            ),
+        )
         for c in sorted(cells, key=lambda c: (c["task"], c["arm"], c["trial"]))
     ]
-    return table(("task, data", "arm", "estimator", "iterations", f"success on training problems, last {WINDOW}"), rows)
+    header = (
+        "task, data",
+        "arm",
+        "estimator",
+        "iterations",
+        f"success on training problems, last {WINDOW}",
+        "mean length then",
+        "end rate then",
+    )
+    return table(header, rows)
 
 
 def last(cell: Cell, name: str) -> float:

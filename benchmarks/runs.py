@@ -58,7 +58,7 @@ class Run:
             since = time.monotonic()
             self._call([*self.command("fit"), *resume], "fit")
             result = {"wall_seconds": time.monotonic() - since, "resumed": bool(resume), "command": self.command("fit")}
-            done.write_text(json.dumps(result))
+            write_json(done, result)
         return {**json.loads(done.read_text()), "curves": curves(self.folder)}
 
     def test(self, flags: Sequence[str] = ()) -> dict[str, float]:
@@ -178,13 +178,20 @@ def run_cells(cells: Iterable[tuple[Path, Callable[[], dict[str, Any]]]], side_b
             return
         print(f"{time.strftime('%H:%M:%S')} {path.stem} …", flush=True)
         result = {**work(), "environment": environment()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result) + "\n")
+        write_json(path, result)
         print(f"{time.strftime('%H:%M:%S')} {path.stem} done", flush=True)
 
     with ThreadPoolExecutor(side_by_side) as pool:
         for future in [pool.submit(run, cell) for cell in cells]:
             future.result()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is there whole or not at all, wherever the process is killed: every later call reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n")
+    partial.replace(path)
 
 
 def environment() -> dict[str, str]:
@@ -204,6 +211,12 @@ def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
         return "not run"
     shown = f"{statistics.mean(values):.{digits}f}"
     return shown if len(values) == 1 else f"{shown} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+def held_out(cells: Iterable[dict[str, Any]], name: str, digits: int = 3) -> str:
+    """A measure of the test split over the cells that hold it; empty if none does, as cells from before it was measured."""
+    values = [cell["test"][name] for cell in cells if name in cell["test"]]
+    return mean_and_spread(values, digits) if values else ""
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

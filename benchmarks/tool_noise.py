@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from game24 import sft_start
-from runs import Run, Scale, course, mean_and_spread, run_cells, shown, table
+from runs import Run, Scale, course, held_out, mean_and_spread, run_cells, shown, table
 from runs import environment as versions
 
 RATES = (0.0, 0.1, 0.3)
@@ -91,7 +91,7 @@ def report(scale: Scale) -> str:
             mine = [c for c in cells if (c["arm"], c["rate"]) == (arm, rate)]
             label = "Boolean" if arm == "boolean" else f"token, `{arm}`"
             if not mine:
-                rows.append((label, f"{rate:g}", "not run", *[""] * 7))
+                rows.append((label, f"{rate:g}", "not run", *[""] * 8))
                 continue
             curves = [c["curves"] for c in mine]
             rows.append(
@@ -105,13 +105,14 @@ def report(scale: Scale) -> str:
                     mean_and_spread([c["test"]["pass@8"] for c in mine if "pass@8" in c["test"]]),
                     mean_and_spread([statistics.mean(curve["train/success_rate"][-10:]) for curve in curves]),
                     mean_and_spread([statistics.mean(curve["train/kl"][-10:]) for curve in curves], 1),
-                    mean_and_spread([c["test"]["mean_length"] for c in mine], 1),
+                    held_out(mine, "mean_length", 1),
+                    held_out(mine, "end_rate"),
                 )
             )
             lines += [f"- {label}, rate {rate:g}, seed {c['seed']}: {course(c['curves'])}" for c in mine]
     header = (
         *("reward", "rate of errors", "seeds", "iterations", "held-out pass@1", "points lost to noise", "pass@8"),
-        *("training success, last 10, as the primary tool says", "KL then, nats", "mean length"),
+        *("training success, last 10, as the primary tool says", "KL then, nats", "mean length", "end rate"),
     )
     return "\n".join(
         [
@@ -119,7 +120,7 @@ def report(scale: Scale) -> str:
             "",
             "`python benchmarks/tool_noise.py`. Mean over seeds, lowest and highest in brackets. Each iteration is 32 puzzles x 8",
             "answers, one thread. Held-out: 300 test puzzles x 8 answers at temperature 1, judged by the game's own tool. All arms of a",
-            "seed start from the same supervised policy.",
+            "seed start from the same supervised policy. End rate: share of the answers that end by themselves.",
             "",
             "Token: `configs/game24/ppo_token.yaml` with a second reward callback beside its own, which contradicts it about this share",
             "of the answers: a finding on a word that is right, and one finding less; the row says by which rule the two are combined.",

@@ -31,6 +31,7 @@ import lit_symbolic.rollouts.vllm
 import lit_symbolic.tasks
 from callbacks.checkpoint import IterationCheckpoint
 from callbacks.export import AdapterExport
+from callbacks.predictions import PredictionWriter
 from callbacks.progress import IterationProgressBar
 from callbacks.report import HtmlReport
 from callbacks.reward import VerifierReward
@@ -91,6 +92,7 @@ class SymbolicCLI(LightningCLI):
         parser.add_lightning_class_args(IterationCheckpoint, "checkpoint")
         parser.add_lightning_class_args(AdapterExport, "export")
         parser.add_lightning_class_args(HtmlReport, "report")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.add_lightning_class_args(IterationProgressBar, "progress")
         parser.add_argument(
             "--threads", type=int | None, default=None, help="CPU threads of torch; null takes torch's own choice."

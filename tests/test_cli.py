@@ -74,6 +74,8 @@ def test_a_checkpoint_is_validated_tested_and_predicted_with(
             check_prediction(answer)
         held_out = [problem.id for problem in cli.datamodule.task.problems("test")[:4]]
         assert [answer.problem.id for answer in answers[::8]] == held_out
+        (written,) = tmp_path.glob("**/predictions.jsonl")
+        assert [json.loads(line)["answer"] for line in written.read_text().splitlines()] == [answer.text for answer in answers]
     else:
         stage = {"validate": "val", "test": "test"}[subcommand]
         metrics = {name: float(value) for name, value in cli.trainer.callback_metrics.items()}

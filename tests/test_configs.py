@@ -29,8 +29,17 @@ STEPS = [
         for overlay in OVERLAYS
         if overlay.stem != "tiny"
     ),
+    *(
+        (CONFIGS / task / f"{name}.yaml", CONFIGS / "models" / f"{overlay}.yaml")
+        for task, name, overlay in (
+            ("pseudocode", "ppo_token", "codegemma_2b"),
+            ("molecules", "ppo_three_tools", "galactica_1.3b"),
+            ("forward_synthesis", "ppo_token", "galactica_1.3b"),
+            ("retrosynthesis", "ppo_boolean", "llama2_7b"),
+        )
+    ),
 ]
-"""Every recipe with the tiny model, and both modules under every overlay."""
+"""Every recipe with the tiny model, both modules under every overlay, and every task under one that its paper names."""
 
 ANSWERS = {
     "success_rate",

@@ -21,7 +21,7 @@ class SymbolicDataModule(LightningDataModule):
         task: Where problems, demonstrations and the verifier come from; several are mixed, see :class:`TaskMixture`.
         weights: How often each of several tasks is trained on, in any unit; equally if not given.
         evaluation_batch: Problems in one batch of validation, test and predict.
-        validation_limit: Use the first so many problems of the validation split; None uses all.
+        validation_limit: Use the first so many problems of each task's validation split; None uses all.
         test_limit: The same for test and predict.
 
     Raises:
@@ -85,9 +85,12 @@ class SymbolicDataModule(LightningDataModule):
         return self._loader("test", self.test_limit)
 
     def _loader(self, split: Split, limit: int | None) -> DataLoader[list[Problem]]:
-        problems = list(self.task.problems(split))[:limit]
-        if not problems:
-            raise ValueError(f"task {self.task.name!r} has no problems in its {split} split")
+        problems = []
+        for task in self.task.tasks.values() if isinstance(self.task, TaskMixture) else [self.task]:
+            of_task = list(task.problems(split))[:limit]
+            if not of_task:
+                raise ValueError(f"task {task.name!r} has no problems in its {split} split")
+            problems += of_task
         if self.trainer is not None and self.trainer.world_size > 1:
             problems = problems[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(problems, batch_size=self.evaluation_batch, collate_fn=_as_list)  # type: ignore[arg-type]

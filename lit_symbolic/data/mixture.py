@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from itertools import accumulate
 
-from lit_symbolic.certificate import Certificate, Problem
+from lit_symbolic.certificate import Certificate, Finding, Problem
 from lit_symbolic.tasks import Split, Task
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.vocabulary import LearnedVocabulary, Vocabulary
@@ -82,6 +82,10 @@ class TaskMixture(Task):
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
         """That of the problem's own task."""
         return self.task_of(problem).second_prompt(problem, answer, certificate)
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """Not said here: see :meth:`second_prompt`, which asks the problem's own task."""
+        raise ValueError("a mixture tells what the problem's own task tells: second_prompt(problem, ...)")
 
     def vocabulary(self) -> Vocabulary:
         """Words of all tasks, or all their texts.

@@ -144,11 +144,16 @@ class PassAtK(Metric):
         return int((self._counts()[0] < self.k).sum())
 
     def compute(self) -> dict[str, Tensor]:
-        """``pass@k``, and with ``resamples`` the ends of its interval ``pass@k_low`` and ``pass@k_high``; NaN without prompts."""
+        """``pass@k``, and with ``resamples`` the ends of its interval ``pass@k_low`` and ``pass@k_high``; NaN without prompts.
+
+        Where prompts were left out, over all processes, also ``pass@k_prompts_left_out``, their number.
+        """
         samples, correct = self._counts()
         enough = samples >= self.k
         values = pass_at_k(samples[enough], correct[enough], self.k)
         found = {f"pass@{self.k}": values.mean().float()}
+        if not bool(enough.all()):
+            found[f"pass@{self.k}_prompts_left_out"] = (~enough).sum().float()
         if self.resamples:
             low, high = bootstrap_interval(values, self.confidence, self.resamples, self.seed)
             found[f"pass@{self.k}_low"] = torch.tensor(low, device=values.device, dtype=torch.float32)

@@ -90,13 +90,23 @@ class Task(ABC):
         return certificate.status is Status.REJECTED or bool(located)
 
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
-        """The prompt of another attempt: the first one, the answer, and what the symbolic tool found in it."""
-        told = [f"- {_place(answer, finding)}: {finding.message}" for finding in certificate.findings[:MAX_FINDINGS_TOLD]]
-        more = len(certificate.findings) - len(told)
+        """The prompt of another attempt: the first one, the answer, and what the symbolic tool found in it (see :meth:`tellable`)."""
+        findings = [known for finding in certificate.findings if (known := self.tellable(answer, finding))]
+        told = [f"- {_place(answer, finding)}: {finding.message}" for finding in findings[:MAX_FINDINGS_TOLD]]
+        more = len(findings) - len(told)
         told += [f"- and {more} more"] if more > 0 else []
-        found = "\n".join(told or [f"- {certificate.evidence or 'it does not reach its goal'}"])
+        evidence = "" if certificate.findings else certificate.evidence
+        found = "\n".join(told or [f"- {evidence or 'it does not reach its goal'}"])
         prompt = problem.prompt if problem.prompt[-1:].isspace() else f"{problem.prompt}\n"
         return f"{prompt}{answer}\n\nThis answer is wrong. What was found in it:\n{found}\nThe corrected answer:\n"
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """What a second prompt may tell of a finding: what a tool knows that has no reference to compare with.
+
+        By default all of it. A task whose tool looks at a reference, to place a fault for training, leaves that out here: the finding
+        with another place, or None.
+        """
+        return finding
 
     def vocabulary(self) -> Vocabulary:
         """What a tokenizer made for this task alone must hold (the tiny model's); empty if it needs none."""

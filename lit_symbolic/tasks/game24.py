@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
 from math import gcd
@@ -13,6 +12,7 @@ from typing import Literal
 
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.tasks.base import Split, Task
+from lit_symbolic.tasks.reading.puzzles import Cards, PuzzlesRead, read_card_sets
 from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.calculating.arithmetic import OPERATORS, Number, write_step
 from lit_symbolic.verifiers.calculating.game24_solver import (
@@ -26,8 +26,6 @@ from lit_symbolic.verifiers.calculating.game24_solver import (
     winning_steps,
 )
 from lit_symbolic.verifiers.game24 import Game24Verifier
-
-Cards = tuple[int, ...]
 
 WORKED_EXAMPLES = 3
 MAX_DRAWS = 10_000
@@ -44,7 +42,7 @@ class Game24(Task):
     """Puzzles that are all solvable; validation and test hold classic ones, and no training problem is one of theirs.
 
     The classic puzzles are every solvable set of ``cards`` cards up to ``max_card`` (1,362 with the defaults), or those of
-    a file. A seeded shuffle cuts them into test, validation and train, so the test split does not depend on
+    ``data``. A seeded shuffle cuts them into test, validation and train, so the test split does not depend on
     ``validation_problems``. Beside them a generator makes training problems without end.
 
     Args:
@@ -54,8 +52,10 @@ class Game24(Task):
         split_seed: Seed of the split.
         validation_problems: Size of the validation split.
         test_problems: Size of the test split.
-        data: A csv file in 4nums.com's format, a header with the column ``Puzzles`` (``1 1 4 6``); its puzzles are then the
-            classic ones. All are enumerated if not given.
+        data: A csv file in 4nums.com's format, a header with the column ``Puzzles`` (``1 1 4 6``), or the id of a data set on
+            the hub with such a column or one of lists, ``numbers``; its puzzles are then the classic ones. All are enumerated
+            if not given. See :func:`~lit_symbolic.tasks.reading.puzzles.read_card_sets`; :attr:`read` has the counts.
+        max_corrupt: Share of corrupt rows up to which the rest is used.
         held_out: What validation and test hold: classic puzzles, or generated ones.
         classic_share: Probability that a training problem is a classic one rather than generated.
         generator_cards: Numbers of cards that generated puzzles have, one drawn for each.
@@ -70,8 +70,8 @@ class Game24(Task):
         strict: Whether every line of an answer must be a step, see :class:`Game24Verifier`.
 
     Raises:
-        ValueError: If an argument is out of range; on first use, if a line of ``data`` is bad or the puzzles do not fill
-            the splits.
+        ValueError: If an argument is out of range; on first use, if too many rows of ``data`` are corrupt or the
+            puzzles do not fill the splits.
 
     Example:
         >>> task = Game24()
@@ -99,6 +99,7 @@ class Game24(Task):
         validation_problems: int = 100,
         test_problems: int = 300,
         data: str | Path | None = None,
+        max_corrupt: float = 0.01,
         held_out: Literal["classic", "generated"] = "classic",
         classic_share: float = 1.0,
         generator_cards: Sequence[int] = (4,),
@@ -114,6 +115,8 @@ class Game24(Task):
         for name, share in (("classic", classic_share), ("solution", solution_share), ("fraction", fraction_share)):
             if not 0.0 <= share <= 1.0:
                 raise ValueError(f"{name}_share is a probability between 0 and 1, got {share}")
+        if not 0.0 <= max_corrupt < 1.0:
+            raise ValueError(f"max_corrupt is a share below 1, got {max_corrupt}")
         counts = ("cards", cards), *(("generator_cards", count) for count in generator_cards or (0,))
         for name, count in counts:
             if not 2 <= count <= 6:
@@ -133,7 +136,7 @@ class Game24(Task):
         self.split_seed, self.validation_problems, self.test_problems = split_seed, validation_problems, test_problems
         if held_out == "generated" and classic_share:
             raise ValueError("held_out: generated needs classic_share: 0, since a classic puzzle may be a generated one too")
-        self.data = Path(data) if data is not None else None
+        self.data, self.max_corrupt = data, max_corrupt
         self.held_out = held_out
         self.classic_share = classic_share
         self.generator_cards, self.generator_max_card = tuple(generator_cards), generator_max_card
@@ -146,6 +149,11 @@ class Game24(Task):
     def verifier(self) -> Game24Verifier:
         """The symbolic tool for this task's answers."""
         return Game24Verifier(strict=self.strict)
+
+    @cached_property
+    def read(self) -> PuzzlesRead | None:
+        """What was read of ``data``, with its corrupt and skipped rows counted; ``None`` where every puzzle is enumerated."""
+        return None if self.data is None else read_card_sets(self.data, self.cards, self.max_card, self.target, self.max_corrupt)
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """The puzzles of one split, in an order fixed by the seed; of generated training puzzles the first so many."""
@@ -279,45 +287,14 @@ class Game24(Task):
         }
 
     def _classic_puzzles(self) -> list[Cards]:
-        if self.data is not None:
-            return read_puzzles(self.data, self.cards, self.max_card, self.target)
+        if self.read is not None:
+            return self.read.puzzles
         return [cards for cards in all_card_sets(self.cards, self.max_card) if solvable(cards, self.target)]
 
 
-def read_puzzles(path: str | Path, cards: int = 4, max_card: int = 13, target: int = 24) -> list[Cards]:
-    """Read the puzzles of a csv file of 4nums.com: a header with the column ``Puzzles``, in it ``1 1 4 6``.
-
-    Raises:
-        ValueError: Names file and line if there is no such column, a puzzle is not ``cards`` numbers from 1 to
-            ``max_card``, has no solution, or stands twice.
-        FileNotFoundError: If there is no such file.
-    """
-    lines: dict[Cards, int] = {}
-    for line, field in _puzzle_fields(Path(path)):
-        words = field.split()
-        if len(words) != cards or not all(word.isascii() and word.isdigit() and len(word) < 7 for word in words):
-            raise ValueError(f"{path}:{line}: expected a puzzle of {cards} numbers such as '1 1 4 6', got {field!r}")
-        puzzle = tuple(sorted(map(int, words)))
-        if not 1 <= puzzle[0] <= puzzle[-1] <= max_card:
-            raise ValueError(f"{path}:{line}: cards lie between 1 and {max_card} (max_card), got {field!r}")
-        if puzzle in lines:
-            raise ValueError(f"{path}:{line}: the puzzle {field!r} stands in line {lines[puzzle]} already")
-        if not solvable(puzzle, target):
-            raise ValueError(f"{path}:{line}: the puzzle {field!r} has no solution for {target}")
-        lines[puzzle] = line
-    return list(lines)
-
-
-def _puzzle_fields(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        try:
-            if "Puzzles" not in (reader.fieldnames or ()):
-                raise ValueError(f"{path}:1: expected a header with the column 'Puzzles', got {reader.fieldnames}")
-            for row in reader:
-                yield reader.line_num, row["Puzzles"] or ""
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}:{reader.line_num + 1}: not a csv file in UTF-8: {error}") from error
+def read_puzzles(source: str | Path, cards: int = 4, max_card: int = 13, target: int = 24) -> list[Cards]:
+    """The puzzles of a file or of a data set on the hub, see :func:`~lit_symbolic.tasks.reading.puzzles.read_card_sets`."""
+    return read_card_sets(source, cards, max_card, target).puzzles
 
 
 def _solution(cards: Cards, target: int, max_value: int, rng: random.Random) -> list[Step]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Finding, Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.molecule_parts import Assembled, describe, draw_described, with_articles
 from lit_symbolic.tasks.reading.described_molecules import SPLITS, Described, DescribedMolecule, read_described
 from lit_symbolic.tasks.reading.rows import is_on_hub
 from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
+from lit_symbolic.verifiers.chemistry import MISSING_GROUP
 from lit_symbolic.verifiers.described_molecule import DescribedMoleculeVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.verifiers.molecules.departure import DEPARTURE
 from lit_symbolic.verifiers.molecules.no_return import Places
 from lit_symbolic.vocabulary import LearnedVocabulary
 
@@ -206,6 +209,12 @@ class MoleculeGeneration(Task):
         if rng.random() >= self.faithful_share:
             problem = self.sample(rng)
         return super().demonstration(problem, rng)
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """All but where the answer left the reference, and where the reference has a group that is missing."""
+        if finding.kind == MISSING_GROUP:
+            return replace(finding, start=len(answer), end=len(answer))
+        return None if finding.kind == DEPARTURE else finding
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from prompts and references of the train split."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Finding, Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.bench import TestBench
 from lit_symbolic.tasks.generating.expected import ExpectedOutputs
@@ -19,7 +20,7 @@ from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
 from lit_symbolic.tasks.listing import Layout, Line, program, pseudocode
 from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
 from lit_symbolic.tasks.splitting import draw_one, drawn
-from lit_symbolic.verifiers.cpp import CppVerifier
+from lit_symbolic.verifiers.cpp import GOAL, CppVerifier
 from lit_symbolic.vocabulary import LearnedVocabulary
 
 HEADERS = ("algorithm", "iostream", "sstream", "vector")
@@ -222,6 +223,10 @@ class PseudocodeToCpp(Task):
         """The reference, some of its operators drawn anew where ``operators_kept`` is below 1."""
         reference = super().demonstration(problem, rng)
         return reference if self.operators_kept == 1.0 else draw_operators(reference, self.operators_kept, rng)
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """All but the place where a program that fails its tests left the reference."""
+        return replace(finding, start=0, end=len(answer)) if finding.kind == GOAL else finding
 
     def vocabulary(self) -> LearnedVocabulary:
         """Texts of training problems; a token is a word, an operator, a digit, or the end of a line with the next one's indentation."""

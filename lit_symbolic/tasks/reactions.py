@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar, get_args
 
-from lit_symbolic.certificate import Problem
+from lit_symbolic.certificate import Finding, Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
@@ -19,6 +19,7 @@ from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
+from lit_symbolic.verifiers.molecules.departure import DEPARTURE
 from lit_symbolic.verifiers.molecules.selfies_text import looks_like_selfies
 from lit_symbolic.vocabulary import LearnedVocabulary
 
@@ -112,6 +113,10 @@ class ReactionTask(Task):
     def _answer(self, reaction: Reaction) -> str: ...
 
     @abstractmethod
+    def _normal_form(self, reaction: GeneratedReaction) -> str:
+        """Drawn reactions with the same one are in the same split."""
+
+    @abstractmethod
     def _sketch(self, given: str, rng: random.Random) -> str: ...
 
     @property
@@ -143,7 +148,7 @@ class ReactionTask(Task):
             ValueError: If ``data`` has no reactions to train on (Mol-Instructions' file of test rows).
         """
         if self.data is None:
-            return self._problem(_as_record(draw_one(draw_reaction, _key, rng, self.seed)))
+            return self._problem(_as_record(draw_one(draw_reaction, self._normal_form, rng, self.seed)))
         problems = self.problems("train")
         if not problems:
             raise ValueError(f"{self.data} has no training reactions: its rows are all held out")
@@ -161,6 +166,10 @@ class ReactionTask(Task):
         if looks_like_selfies(given):
             raise ValueError(f"problem {problem.id!r} is in SELFIES, of which there are no sketches: use solution_share: 1")
         return self._sketch(given, rng)
+
+    def tellable(self, answer: str, finding: Finding) -> Finding | None:
+        """All but where the answer left the reference."""
+        return None if finding.kind == DEPARTURE else finding
 
     def vocabulary(self) -> LearnedVocabulary:
         """Learned from training prompts, as short as they get, and answers."""
@@ -180,7 +189,7 @@ class ReactionTask(Task):
         if self.read is not None:
             return self.read.splits[split]
         if split not in self._generated:
-            found = islice(drawn(draw_reaction, _key, split, self.seed), self.sizes[split])
+            found = islice(drawn(draw_reaction, self._normal_form, split, self.seed), self.sizes[split])
             self._generated[split] = [_as_record(reaction) for reaction in found]
         return self._generated[split]
 
@@ -253,6 +262,9 @@ class ForwardSynthesis(ReactionTask):
     def _answer(self, reaction: Reaction) -> str:
         return reaction.product
 
+    def _normal_form(self, reaction: GeneratedReaction) -> str:
+        return reaction.key
+
     def _sketch(self, given: str, rng: random.Random) -> str:
         return join_anywhere(given, rng)
 
@@ -268,9 +280,9 @@ class Retrosynthesis(ReactionTask):
     Example:
         >>> problem = Retrosynthesis(known_class=True, test_problems=1).problems("test")[0]
         >>> print(problem.prompt + problem.reference)
-        Class: nitro reduction
-        Product: CC(=O)c1ccc(N)cn1
-        Reactants: CC(=O)c1ccc([N+](=O)[O-])cn1
+        Class: urea formation
+        Product: CN(C)c1ccc(NC(=O)Nc2cnc(C(F)(F)F)nc2)cc1
+        Reactants: CN(C)c1ccc(N)cc1.O=C=Nc1cnc(C(F)(F)F)nc1
     """
 
     name = "retrosynthesis"
@@ -299,12 +311,11 @@ class Retrosynthesis(ReactionTask):
     def _answer(self, reaction: Reaction) -> str:
         return reaction.reactants
 
+    def _normal_form(self, reaction: GeneratedReaction) -> str:
+        return reaction.product  # whatever it is made from: a product that is asked for in test is never trained on
+
     def _sketch(self, given: str, rng: random.Random) -> str:
         return cut_anywhere(given, rng)
-
-
-def _key(reaction: GeneratedReaction) -> str:
-    return reaction.key
 
 
 def _as_record(reaction: GeneratedReaction) -> Reaction:

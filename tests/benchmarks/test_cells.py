@@ -1,7 +1,9 @@
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -87,24 +89,40 @@ def test_a_short_version_of_the_three_tools_cost_runs(
     assert "| iteration | " in text
 
 
-def cell(arm: str, seed: int, passed: float, success: list[float]) -> dict[str, object]:
+def cell(arm: str, seed: int, passed: float, success: list[float], **more: object) -> dict[str, Any]:
     curves = {"train/success_rate": success, "train/kl": [1.0] * len(success), "time/learning_seconds": [2.0] * len(success)}
-    test = {"pass@1": passed, "pass@8": passed, "mean_length": 9.0, "end_rate": 1.0}
+    interval = {"pass@1_low": passed - 0.02, "pass@1_high": passed + 0.02}
+    test = {"pass@1": passed, "pass@8": passed, **interval, "mean_length": 9.0, "end_rate": 1.0}
     about = {"task": "game24", "data": "generator", "arm": arm, "seed": seed, "iterations": len(success)}
-    return {**about, "curves": curves, "test": test, "environment": {"python": "3"}}
+    ran = {"wall_seconds": 3.0 * len(success), "resumed": False, "environment": {"python": "3"}}
+    return {**about, "curves": curves, "test": test, **ran, **more}
+
+
+def report_of(folder: Path, cells: list[dict[str, Any]], is_current: Callable[[dict[str, Any]], bool] = lambda cell: True) -> str:
+    import rlsf
+    import rlsf_report
+
+    for i, each in enumerate(cells):
+        (folder / f"{i}.json").write_text(json.dumps(each))
+    return rlsf_report.report(folder, rlsf.SOURCES, 60, is_current)
+
+
+def row_of(text: str, begins: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith(begins))
 
 
 def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_were_needed(tmp_path: Path) -> None:
     import rlsf
     import rlsf_report
 
+    cells = []
     for seed in (1, 2, 3):
         rising = [0.1 + 0.01 * i for i in range(60)]
         halves = [value / 2 for value in rising]
         arms = {"boolean": (0.2, halves), "token": (0.2 + 0.01 * seed, rising), "shuffled": (0.25, halves)}
-        for arm, (passed, success) in arms.items():
-            (tmp_path / f"{arm}{seed}.json").write_text(json.dumps(cell(arm, seed, passed, success)))
-    text = rlsf_report.report(tmp_path, rlsf.SOURCES, 60)
+        cells += [cell(arm, seed, passed, success) for arm, (passed, success) in arms.items()]
+    text = report_of(tmp_path, cells)
+    assert "- game24-generator: 3 seeds: every token seed above every Boolean one." in text
     assert "Every seed of the token arm above every seed of the Boolean one: game24-generator;" in text
     # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
     assert "| 2.0 [1.0, 3.0] | -3.0 [-4.0, -2.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
@@ -116,3 +134,161 @@ def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_wer
     assert "token: 0.645" in drawn["game24-generator"]
     assert "boolean: 0.323" in drawn["game24-generator"]
     assert {line.count(",") for line in drawn["game24-generator"].splitlines() if "polyline" in line} == {51}
+
+
+def test_what_a_row_of_the_comparison_cannot_be_read_without_is_marked_in_it(tmp_path: Path) -> None:
+    long, short = [0.1] * 60, [0.1] * 20
+    cells = [
+        cell("token", 1, 0.3, short),
+        cell("token", 2, 0.3, long),
+        cell("boolean", 1, 0.2, long),
+        cell("continued", 1, 0.2, short),
+    ]
+    del cells[2]["test"]["pass@8"]
+    trial = {key: value for key, value in cell("shuffled", 100, 0.0, short, trial="gae").items() if key != "test"}
+    trial["curves"]["train/mean_length"] = [7.5] * 20
+    text = report_of(tmp_path, [*cells, trial], lambda cell: cell["arm"] not in ("boolean", "shuffled"))
+    assert row_of(text, "| game24-generator |").endswith(
+        "| - / 9.0 / 9.0 / 9.0 / - | - / 1.000 / 1.000 / 1.000 / - | 1 of 3 seeds; too short: token; older recipe: boolean |"
+    )
+    assert row_of(text, "| retrosynthesis-uspto50k |").endswith("| one seed |")
+    assert "| + token reward | 1, 2 (not run: 3) | 20/60 (too short) |" in text
+    assert "| + Boolean reward | 1 (not run: 2, 3) (older recipe: 1) | 60 |" in text
+    assert "seconds | 1 (not run: 2, 3) | 20 |" in text, "as many as the token arm's seconds allow"
+    assert "| game24, generator | shuffled | gae (older recipe) | 20 | 0.100 | 7.5 |  |" in text
+    assert "- game24-generator (too short: token; older recipe: boolean): one seed: no spread;" in text
+
+
+def test_a_column_is_there_only_if_a_cell_has_what_it_shows(tmp_path: Path) -> None:
+    made = cell("token", 1, 0.3, [0.1] * 60)
+    del made["test"]["pass@8"]
+    assert "| minutes | pass@1 | KL, nats |" in report_of(tmp_path, [made])
+    made["test"]["pass@4"] = 0.4
+    assert "| minutes | pass@1 | pass@4 | KL, nats |" in report_of(tmp_path, [made])
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        ({1: 0.23}, "one seed: no spread; token 3.0 points above Boolean, 95 % intervals of the problems overlap"),
+        ({1: 0.15}, "one seed: no spread; token 5.0 points below Boolean, 95 % intervals of the problems do not overlap"),
+        ({1: 0.30, 2: 0.19}, "2 seeds: token above Boolean in 1 of them; beyond the spread is judged from 3 seeds on"),
+        ({1: 0.10, 2: 0.11, 3: 0.12}, "3 seeds: every token seed below every Boolean one"),
+        ({1: 0.10, 2: 0.11, 3: 0.30}, "3 seeds: the ranges of both arms overlap"),
+    ],
+)
+def test_the_verdict_says_on_how_many_seeds_it_rests(token: dict[int, float], said: str, tmp_path: Path) -> None:
+    cells = [cell(arm, seed, passed, [0.1] * 60) for seed in token for arm, passed in (("token", token[seed]), ("boolean", 0.2))]
+    text = report_of(tmp_path, cells)
+    assert f"- game24-generator: {said}" in text
+    assert ("No source has three seeds of both arms yet." in text) == (len(token) < 3)
+
+
+def test_a_start_that_solves_too_little_or_too_much_is_told(tmp_path: Path) -> None:
+    text = report_of(tmp_path, [cell("start", seed, passed, []) for seed, passed in ((1, 0.0292), (2, 0.03), (3, 0.31))])
+    assert "- game24-generator: 2.92 %, below the range (seed 1), 3.00 % (seed 2), 31.00 %, above the range (seed 3)" in text
+    assert "- molecules-generator: not run" in text
+    assert "- molecules-zinc" not in text, "only generators can be made harder or easier"
+
+
+def test_the_hours_count_all_pieces_of_a_run_that_was_interrupted(tmp_path: Path) -> None:
+    one_piece, last_piece = cell("token", 1, 0.3, [0.1] * 1200), cell("boolean", 1, 0.2, [0.1] * 1800)
+    last_piece.update(wall_seconds=10.0, resumed=True)
+    text = report_of(tmp_path, [one_piece, last_piece])  # an hour, and 1800 iterations of two seconds
+    assert (
+        "Training took 2.0 hours of one thread, over 2 cells and trials. Of those that went on after an interruption (1) only"
+        in text
+    )
+
+
+def test_a_cell_is_run_again_if_its_iterations_its_trial_or_its_recipes_are_others_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import rlsf
+    from runs import Scale
+
+    ran: list[str] = []
+    successes = {"gae": 0.1, "rloo": 0.2}
+
+    def start_cell(bench: rlsf.Bench, source: rlsf.Source, seed: int) -> dict[str, Any]:
+        ran.append("start")
+        return cell("start", seed, 0.1, [])
+
+    def trial(bench: rlsf.Bench, source: rlsf.Source, arm: str, trial: str) -> dict[str, Any]:
+        ran.append(f"{arm}, {trial}")
+        made = cell(arm, 100, 0.0, [successes[trial]] * bench.tuning_iterations, trial=trial)
+        return {key: value for key, value in made.items() if key != "test"}
+
+    def arm_cell(bench: rlsf.Bench, source: rlsf.Source, arm: str, seed: int, trial: str) -> dict[str, Any]:
+        ran.append(f"{arm}, {trial}, {bench.iterations}")
+        return cell(arm, seed, 0.2, [0.1] * bench.iterations, trial=trial)
+
+    def continued_cell(bench: rlsf.Bench, source: rlsf.Source, seed: int, seconds: float) -> dict[str, Any]:
+        ran.append(f"continued, {seconds:g} s")
+        return cell("continued", seed, 0.2, [], token_seconds=seconds)
+
+    for stand_in in (start_cell, trial, arm_cell, continued_cell):
+        monkeypatch.setattr(rlsf.Bench, stand_in.__name__, stand_in)
+
+    def group(iterations: int, tuning_iterations: int = 10, arms: tuple[str, ...] = ("token", "continued")) -> list[str]:
+        ran.clear()
+        bench = rlsf.Bench(Scale.of("rlsf", tmp_path), iterations, tuning_iterations, math.inf)
+        bench.group(rlsf.SOURCES[0], 1, arms)
+        return list(ran)
+
+    trials = ["token, gae", "token, rloo"]
+    assert group(20) == [*trials, "start", "token, rloo, 20", "continued, 40 s"]
+    assert group(20) == []
+    assert group(60) == ["token, rloo, 60", "continued, 120 s"]
+    successes["gae"] = 0.3
+    assert group(60) == [], "the trials are there"
+    assert group(60, 15) == [*trials, "token, gae, 60"], "the token arm took as long"
+    monkeypatch.setattr(rlsf, "digest_of", lambda source, recipe: "another")
+    assert group(60, 15) == [*trials, "start", "token, gae, 60", "continued, 120 s"]
+
+    path = tmp_path / "results" / "rlsf" / "game24-generator-token-seed1.json"
+    found = json.loads(path.read_text())
+    assert rlsf.is_current(found)
+    assert not rlsf.is_current({**found, "recipes": "this"})
+
+
+def test_a_run_of_another_estimator_or_length_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    import rlsf
+    from runs import Scale
+
+    bench = rlsf.Bench(Scale.of("rlsf", tmp_path), 60, 15, math.inf)
+    ways = [(seed, iterations, trial) for seed in (1, 100) for iterations in (15, 60) for trial in ("gae", "rloo")]
+    runs = [bench.trained(rlsf.SOURCES[0], "token", *way) for way in ways]
+    assert len({run.folder for run in runs}) == len(ways)
+
+
+def test_a_cell_that_is_killed_while_it_is_written_is_not_there_or_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import rlsf
+    from runs import Scale, run_cells
+
+    def killed(path: Path, text: str) -> None:
+        with path.open("w") as file:
+            file.write(text[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    path = tmp_path / "results" / "rlsf" / "made.json"
+    bench = rlsf.Bench(Scale.of("rlsf", tmp_path), 60, 15, math.inf)
+    made = cell("token", 1, 0.2, [0.1] * 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_cells([(path, lambda: made)], 1)
+        assert not path.exists()
+    run_cells([(path, lambda: made)], 1)
+    before = path.read_text()
+    assert json.loads(before)["seed"] == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            bench.cell("made", rlsf.SOURCES[0], "token", lambda: {**made, "seed": 2})
+    assert path.read_text() == before
+    assert "game24-generator" in report_of(path.parent, [])
+    assert bench.cell("made", rlsf.SOURCES[0], "token", lambda: {**made, "seed": 2}) is not None
+    assert [(file.name, json.loads(file.read_text())["seed"]) for file in path.parent.iterdir()] == [("made.json", 2)]

@@ -19,6 +19,15 @@ def served(module: SymbolicDataModule, split: str) -> list[list[str]]:
     return [[problem.id for problem in batch] for batch in getattr(module, f"{split}_dataloader")()]
 
 
+class Murmur(Say):
+    """Problems of another name."""
+
+    name = "murmur"
+
+    def problems(self, split: Split) -> list[Problem]:
+        return [Problem("murmur", f"murmur-{number}", "murmur", {"right": "c"}) for number in range(self.count)]
+
+
 def ids(split: Split, count: int) -> list[str]:
     return [problem.id for problem in Say(count=count).problems(split)][:count]
 
@@ -41,6 +50,17 @@ def test_limits_cut_their_own_split() -> None:
     module = SymbolicDataModule(Say(count=7), validation_limit=2, test_limit=3)
     assert served(module, "val") == [ids("validation", 7)[:2]]
     assert served(module, "test") == served(module, "predict") == [ids("test", 7)[:3]]
+
+
+def test_limits_cut_each_of_several_tasks() -> None:
+    module = SymbolicDataModule([Say(count=7), Murmur(count=3)], validation_limit=2, test_limit=5)
+    assert served(module, "val") == [[*ids("validation", 7)[:2], "murmur-0", "murmur-1"]]
+    assert served(module, "test") == [[*ids("test", 7)[:5], "murmur-0", "murmur-1", "murmur-2"]]
+
+
+def test_a_task_without_problems_is_named_among_several() -> None:
+    with pytest.raises(ValueError, match="task 'murmur' has no problems in its validation split"):
+        SymbolicDataModule([Say(), Murmur(count=0)]).val_dataloader()
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

@@ -53,7 +53,9 @@ def test_the_metric_groups_samples_by_prompt_and_leaves_out_those_without_eviden
     groups = [[c for p, c, e in rows if p == prompt and e] for prompt in {p for p, _, _ in rows}]
     values = [by_enumeration(group, k) for group in groups if len(group) >= k]
     assert metric.prompts_left_out == len(groups) - len(values)
-    result = metric.compute()[f"pass@{k}"].item()
+    computed = metric.compute()
+    assert int(computed.get(f"pass@{k}_prompts_left_out", 0)) == metric.prompts_left_out
+    result = computed[f"pass@{k}"].item()
     if values:
         assert result == pytest.approx(sum(values) / len(values), abs=1e-6)
     else:

@@ -51,6 +51,19 @@ def test_without_findings_the_evidence_is_told_and_a_prompt_without_a_line_break
     assert second("7", refused(), prompt="3 + 3 =").startswith("3 + 3 =\n7\n\nThis answer")
 
 
+def test_what_is_left_out_is_told_by_no_other_way():
+    class Secretive(Say):
+        def tellable(self, answer, finding):
+            return None if finding.kind == "departure" else finding
+
+    findings = [Finding(k, k + 1, "departure", "the reference has b") for k in range(6)]
+    told = Secretive().second_prompt(PROBLEM, "abcdef", refused(*findings, evidence="the reference has b"))
+    assert "reference" not in told
+    assert "- it does not reach its goal\n" in told
+    both = Secretive().second_prompt(PROBLEM, "abcdef", refused(*findings, Finding(2, 3, "syntax", "no such word")))
+    assert "What was found in it:\n- line 1, 'c': no such word\nThe corrected" in both
+
+
 # ---------------------------------------------------------------- beginnings
 
 

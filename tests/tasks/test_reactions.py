@@ -29,7 +29,16 @@ def test_splits_share_no_reaction_and_are_the_same_in_another_task(task):
     again = type(task)(**SMALL | {"test_problems": 10})
     assert list(again.problems("test")) == list(task.problems("test"))[:10]
     rng = random.Random(0)
-    assert all(split_of(task.sample(rng).id) == "train" for _ in range(30))
+    normal_form = (lambda problem: problem.facts["product"]) if isinstance(task, Retrosynthesis) else (lambda problem: problem.id)
+    assert all(split_of(normal_form(task.sample(rng))) == "train" for _ in range(30))
+
+
+def test_what_is_asked_in_test_is_never_trained_on(task):
+    """Not with another answer either: several reactions make one product."""
+    held_out = {problem.prompt for split in ("validation", "test") for problem in task.problems(split)}
+    held_out |= {problem.prompt for problem in type(task)(**SMALL | {"test_problems": 60}).problems("test")}
+    rng = random.Random(4)
+    assert not held_out & {task.sample(rng).prompt for _ in range(600)}
 
 
 def test_a_prompt_and_its_demonstration_are_certified(task):
@@ -102,7 +111,7 @@ def test_other_reactants_are_correct_only_where_the_reference_need_not_be_matche
 def test_tokens_hold_one_atom_at_most_and_every_text_comes_back():
     task = Retrosynthesis(known_class=True, **SMALL)
     tokenizer = learned_tokenizer(task.vocabulary())
-    problem = next(p for p in task.problems("test") if p.facts["class"] == "nitro reduction")
+    problem = next(p for p in task.problems("train") if p.facts["class"] == "nitro reduction")
     tokens = tokenizer.tokenize(problem.reference)
     assert "[N+]" in tokens
     assert all(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from rdkit import Chem
 
@@ -100,8 +98,9 @@ def read_described(
 ) -> Described:
     """Read descriptions and molecules, see :class:`lit_symbolic.tasks.molecules.MoleculeGeneration` for what is read.
 
-    A row without text where there must be some, or with a molecule that RDKit refuses, is corrupt: told with its place, counted,
-    and too many of them are an error. A sound row that cannot be used is skipped and counted under its reason.
+    A row without text where there must be some, with ``metadata`` that is no object, or with a molecule that RDKit refuses, is corrupt:
+    told with its place, counted, and too many of them are an error. A sound row that cannot be used is skipped and counted under its
+    reason; so is one that asks what a later split asks too (test, then validation).
 
     Args:
         data: A folder, a file, or the id of a data set on the hub.
@@ -132,11 +131,13 @@ def read_described(
     accepted = accept(islice(_rows(data, hub_split), first_rows), parse, data, max_corrupt)
     skipped = Counter(item for item in accepted.items if isinstance(item, str))
     splits = _splits([item for item in accepted.items if not isinstance(item, str)], data, cut_by_hash, seed)
-    held_out = {item.key for split in SPLITS[1:] for item in splits[split]}
-    kept = [item for item in splits["train"] if item.key not in held_out]
-    if len(kept) < len(splits["train"]):
-        skipped[HELD_OUT] = len(splits["train"]) - len(kept)
-    splits["train"] = kept
+    asked: set[str] = set()
+    for split in reversed(SPLITS):
+        kept = [item for item in splits[split] if item.key not in asked]
+        skipped[HELD_OUT] += len(splits[split]) - len(kept)
+        splits[split] = kept
+        asked |= {item.key for item in kept}
+    skipped = +skipped
     for reason, count in skipped.items():
         LOG.warning("%s: %d of %d rows are left out: %s", data, count, accepted.total, reason)
     for split, items in splits.items():
@@ -215,7 +216,7 @@ def _file_rows(path: Path) -> Iterable[Row]:
 def _parse(row: Row, answers: Literal["smiles", "as_written"]) -> DescribedMolecule | str:
     """The row's molecule, or the reason why it is skipped."""
     fields = row.fields
-    metadata = _metadata(fields.get("metadata"))
+    metadata = row.mapping("metadata")
     description, place = "", row.place.rpartition("/")[2]
     if "output" in fields:  # Mol-Instructions
         task = str(metadata.get("task") or MOL_INSTRUCTIONS_TASK).lower().replace("_", " ")
@@ -242,21 +243,6 @@ def _parse(row: Row, answers: Literal["smiles", "as_written"]) -> DescribedMolec
 def _named_and_there(description: str, mol: Chem.Mol) -> tuple[str, ...]:
     asked = groups_asked_for(description)
     return tuple(group.name for group in asked if len(group_matches(mol, group)) >= group.at_least)
-
-
-def _metadata(found: Any) -> dict[str, Any]:
-    """Of Mol-Instructions: an object, or (on the hub) the text of one."""
-    if isinstance(found, str):
-        found = _literal(found)
-    return found if isinstance(found, dict) else {}
-
-
-@cache
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text[:1_000])
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None
 
 
 # --- splits ---

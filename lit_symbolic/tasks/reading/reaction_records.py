@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import Counter
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from lit_symbolic.tasks.base import Split
 from lit_symbolic.tasks.reading.rows import Accepted, Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
@@ -85,13 +84,15 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
       ``reactants>reagents>production``. ``.json``, ``.jsonl``: ``input`` and ``output`` of the direction's task, as in
       Mol-Instructions, and its ``metadata.split``; or ``reactants``, ``product``, ``reagents``, ``class``. ``.gz`` of each.
     - A hub id: the same fields. Parts are its splits ``train``, ``validation`` and ``test``; of Mol-Instructions the task's one.
+    - ``metadata`` is an object, or the text of one in JSON or as a Python literal.
     - Atom maps are taken off; where there are any, reactant molecules without a map of the product are reagents.
     - Splits are the official ones. Where there is no test part validation serves as test; where then no validation part is left, a
       share of train, by a hash of the normal form, is validation. A single part whose rows name no split is cut by the hash
       in three. A reaction that stands in a later split too (test, then validation) is dropped from the earlier ones.
 
-    Corrupt rows: unreadable, without a field, reactants or reagents that are no molecules. Skipped and counted: a target (product of
-    ``forward``, reactants of ``retro``) that RDKit refuses, a product that stands among its reactants, a repeated reaction.
+    Corrupt rows: unreadable, without a field, ``metadata`` that is no object, reactants or reagents that are no molecules. Skipped
+    and counted: a row of Mol-Instructions' other task, a target (product of ``forward``, reactants of ``retro``) that RDKit refuses,
+    a product that stands among its reactants, a repeated reaction.
 
     Args:
         source: Path or hub id.
@@ -223,7 +224,8 @@ def _parsed(row: Row, direction: Direction) -> Reaction | str:
 
 def _reaction(row: Row, direction: Direction) -> Reaction:
     reactants, reagents, product = _sides(row, direction)
-    task = _metadata(row).get("task")
+    metadata = row.mapping("metadata")
+    task = metadata.get("task")
     if (
         isinstance(task, str)
         and task.replace(" ", "_") in HUB_SPLITS.values()
@@ -249,7 +251,7 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
         reagents=reagents,
         kind="" if kind is None else str(kind),
         key=f"{theirs}>>{ours}",
-        split=PART_NAMES.get(str(_metadata(row).get("split") or "")),
+        split=PART_NAMES.get(str(metadata.get("split") or "")),
     )
 
 
@@ -304,14 +306,3 @@ def _without_maps(reactants: str, product: str) -> tuple[str, str]:
     if not sides[0]:
         raise ValueError("no reactant has an atom of the product, by their maps")
     return ".".join(sorted(sides[0])), ".".join(sorted(sides[1]))
-
-
-def _metadata(row: Row) -> Mapping[str, Any]:
-    """What Mol-Instructions says of a row; the hub has it as text."""
-    found = row.fields.get("metadata")
-    if isinstance(found, str):
-        try:
-            found = json.loads(found)
-        except ValueError:
-            return {}
-    return found if isinstance(found, dict) else {}

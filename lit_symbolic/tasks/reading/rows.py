@@ -1,16 +1,18 @@
 """Rows of data files, and of data sets on the Hugging Face hub: read, told apart by their place, and corrupt ones counted.
 
 A source is a path, or the id of a data set on the hub: ``owner/name``, ``owner/name@revision``, ``owner/name:config``. What
-exists on disk is a path.
+exists on disk is a path, and so is what ends like a data file.
 """
 
 from __future__ import annotations
 
+import ast
 import csv
 import gzip
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,13 @@ from typing import Any, Generic, Literal, TypeVar
 LOG = logging.getLogger("lit_symbolic.data")
 SHOWN = 10
 """So many corrupt rows are told one by one."""
+LONGEST_LITERAL = 10_000
+"""Characters of a Python literal that are read; its parser is not made for text without bound."""
+FILE_SUFFIXES = (
+    *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".smi", ".smiles", ".sdf", ".md", ".xml", ".yaml", ".xlsx", ".sqlite"),
+    *(".parquet", ".arrow", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"),
+)
+"""What ends so is a file, there or not. Another ending may be a part of a data set's name: ``owner/name-v1.5``."""
 
 T = TypeVar("T")
 
@@ -47,6 +56,25 @@ class Row:
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"expected text in the field {name!r}, got {_short(value)}")
         return value
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """A field that is an object, or the text of one in JSON or as a Python literal; empty where the field is, or is missing.
+
+        Raises:
+            ValueError: If it is something else.
+
+        Example:
+            >>> written = ({"split": "test"}, '{"split": "test"}', "{'split': 'test'}")
+            >>> [dict(Row("a:1", {"metadata": each}).mapping("metadata")) for each in written]
+            [{'split': 'test'}, {'split': 'test'}, {'split': 'test'}]
+        """
+        value = self.fields.get(name)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return {}
+        found = _read_literal(value) if isinstance(value, str) else value
+        if not isinstance(found, Mapping):
+            raise ValueError(f"expected an object, or its text in JSON or Python, in the field {name!r}, got {_short(value)}")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +170,10 @@ def json_rows(path: str | Path) -> Iterator[Row]:
 
 
 def delimited_rows(path: str | Path, delimiter: str = ",", quoted: bool = True, columns: Iterable[str] = ()) -> Iterator[Row]:
-    """The rows of a file with a header.
+    """The rows of a file with a header, one a line.
+
+    A field with a line break is a fault: none of the public files has one, and a quotation mark too many would else make one field of
+    all lines up to the next. So it costs its own line.
 
     Args:
         path: The file.
@@ -151,44 +182,53 @@ def delimited_rows(path: str | Path, delimiter: str = ",", quoted: bool = True, 
         columns: That the header must have.
 
     Raises:
-        ValueError: If a column is missing.
+        ValueError: If the header cannot be read, or a column is missing.
     """
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader((line for _, line in _lines(path, ends=True)), delimiter=delimiter, quoting=quoting)
-    header = next(reader, None)
-    if header is None:
-        return
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise ValueError(f"{path}:1: expected a header with the columns {', '.join(missing)}, got {_short(header)}")
-    while True:
-        try:
-            values = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Row(f"{path}:{reader.line_num}", fault=str(error))
+    header: list[str] | None = None
+    for number, line in _lines(path):
+        if not line:
             continue
-        place = f"{path}:{reader.line_num}"
-        if len(values) == len(header):
+        place = f"{path}:{number}"
+        try:
+            values = _values(line, delimiter, quoted)
+        except (ValueError, csv.Error) as error:
+            if header is None:
+                raise ValueError(f"{place}: the header cannot be read: {error}") from None
+            yield Row(place, fault=str(error))
+            continue
+        if header is None:
+            header = values
+            missing = [column for column in columns if column not in header]
+            if missing:
+                raise ValueError(f"{place}: expected a header with the columns {', '.join(missing)}, got {_short(header)}")
+        elif len(values) == len(header):
             yield Row(place, dict(zip(header, values, strict=True)))
-        elif values:
+        else:
             yield Row(place, fault=f"{len(values)} fields where the header has {len(header)}")
+
+
+def _values(line: str, delimiter: str, quoted: bool) -> list[str]:
+    if quoted and line.count('"') % 2:
+        raise ValueError(
+            'a quotation mark (") without its counterpart in this line; fields with line breaks are read from JSON lines alone'
+        )
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    return next(csv.reader([line], delimiter=delimiter, quoting=quoting, strict=True))
 
 
 def _object(place: str, found: object) -> Row:
     return Row(place, found) if isinstance(found, dict) else Row(place, fault=f"expected an object, got {_short(found)}")
 
 
-def _lines(path: str | Path, ends: bool = False) -> Iterator[tuple[int, str]]:
-    """Lines of a file in UTF-8, unpacked if it ends in ``.gz``; what is not UTF-8 is replaced, and shows as such."""
+def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Lines of a file in UTF-8 with their numbers, unpacked if it ends in ``.gz``; what is not UTF-8 is replaced, and shows as such."""
     path = Path(path)
     with (
         gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as binary,
         io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="\n") as file,  # type: ignore[type-var, unused-ignore]
     ):
         for number, line in enumerate(file, 1):
-            yield number, line if ends else line.rstrip("\r\n")
+            yield number, line.rstrip("\r\n")
 
 
 # --- the hub ---
@@ -198,13 +238,17 @@ def is_on_hub(source: str | Path) -> bool:
     """Whether a source is the id of a data set on the hub and no path.
 
     Example:
-        >>> is_on_hub("zjunlp/Mol-Instructions"), is_on_hub("data/missing.tsv"), is_on_hub("/data/x")
-        (True, False, False)
+        >>> is_on_hub("zjunlp/Mol-Instructions"), is_on_hub("owner/name-v1.5@refs/convert/parquet:small")
+        (True, True)
+        >>> is_on_hub("data/missing.tsv"), is_on_hub("/data/x"), is_on_hub("../data/x")
+        (False, False, False)
     """
     text = str(source)
-    owner, _, name = text.partition("/")
-    plain = bool(owner) and bool(name) and "/" not in name and not text.startswith((".", "~"))
-    return plain and not Path(text).suffix and not Path(text).exists()
+    name = re.split("[@:]", text, maxsplit=1)[0]
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name, re.ASCII):
+        return False
+    is_file = any(each.lower().endswith(FILE_SUFFIXES) for each in (name, text))
+    return not is_file and not Path(name).exists() and not Path(text).exists()
 
 
 def hub_rows(source: str, split: str) -> Iterator[Row]:
@@ -229,6 +273,20 @@ def hub_rows(source: str, split: str) -> Iterator[Row]:
         raise ValueError(f"{source}: the split {split!r} cannot be had: {type(error).__name__}: {error}") from error
     for index, fields in enumerate(found):
         yield Row(f"{source}[{split}][{index}]", fields)
+
+
+def _read_literal(text: str) -> Any:
+    """What is written in JSON or as a Python literal; None if it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if len(text) > LONGEST_LITERAL:
+        return None
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
 
 
 def _short(value: object) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +28,7 @@ TEST_FILES = {"test": FILES["test"], "testp": ("test/spoc-testp.tsv",), "testw":
 TESTCASES = "testcases"
 
 NO_TESTS = "there are no test cases for its problem"
+BAD_TESTS = "a file of its problem's test cases is corrupt"
 TOO_LONG = "it has more lines or characters than the settings allow"
 INCOMPLETE = "a line of it is missing"
 HELD_OUT = "a held-out split has programs for the same problem"
@@ -71,12 +72,14 @@ class Spoc:
         total: Rows, that is lines of programs, in all.
         corrupt: Place and fault of each row that could not be used.
         skipped: How many programs were left out, by reason.
+        corrupt_tests: Place and fault of each problem's test cases that could not be used.
     """
 
     splits: dict[Split, list[AnnotatedProgram]]
     total: int
     corrupt: list[str]
     skipped: dict[str, int]
+    corrupt_tests: list[str] = field(default_factory=list)
 
 
 def read_spoc(
@@ -91,8 +94,9 @@ def read_spoc(
 ) -> Spoc:
     """Read the programs of all splits, see :class:`lit_symbolic.tasks.pseudocode.PseudocodeToCpp` for what is read.
 
-    A row that cannot be read is told with its place and counted; its program is then left out. Programs without test cases, too
-    long ones, and those for a problem of a held-out split are left out and counted.
+    A row that cannot be read is told with its place and counted; its program is then left out. So are test cases that cannot be read,
+    and the programs for their problem. Programs without test cases, too long ones, and those for a problem of a held-out split are
+    left out and counted.
 
     Args:
         data: The set's folder, or the id of a data set on the hub whose rows have the columns of the set's files.
@@ -101,12 +105,12 @@ def read_spoc(
         cut_by_hash: Where there is no training file, train on the validation file, a sixth of whose problems stay validation.
         max_lines: Lines of a program at most.
         max_characters: Characters of its pseudo-code and its code together at most.
-        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`; of each file's rows, and of the problems with test cases.
         seed: Of the cut.
 
     Raises:
-        ValueError: If rows are corrupt beyond ``max_corrupt``, a file is missing and nothing says what to do, or a split has no
-            programs.
+        ValueError: If rows or test cases are corrupt beyond ``max_corrupt``, a file is missing and nothing says what to do, or a split
+            has no programs.
         FileNotFoundError: If there is no such folder.
     """
     found, skipped, corrupt, total = {}, Counter[str](), [], 0
@@ -121,24 +125,42 @@ def read_spoc(
         held_out = {p.problem for p in found["validation"] if split_of(p.problem, seed) != "train"}
         found["train"] = [p for p in found["validation"] if p.problem not in held_out]
         found["validation"] = [p for p in found["validation"] if p.problem in held_out]
+    testcases_of, corrupt_tests = _all_testcases(folder, found, max_corrupt)
     splits: dict[Split, list[AnnotatedProgram]] = {}
     taken: set[str] = set()
     for split in reversed(SPLITS):
         kept = []
         for annotated in found[split]:
-            tests = annotated.tests or (read_testcases(folder, annotated.problem) if folder is not None else ())
+            tests = annotated.tests or testcases_of.get(annotated.problem, ())
             reason = _why_not(annotated, tests, taken, max_lines, max_characters)
             if reason:
                 skipped[reason] += 1
             else:
-                kept.append(replace(annotated, tests=tests))
+                kept.append(replace(annotated, tests=tests or ()))
         taken |= {annotated.problem for annotated in found[split]}
         splits[split] = kept
         if not kept:
             raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}")
     for reason, count in (+skipped).items():
         LOG.warning("%s: %d programs are left out: %s", data, count, reason)
-    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped))
+    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped), corrupt_tests)
+
+
+def _all_testcases(
+    folder: Path | None, found: Mapping[Split, list[AnnotatedProgram]], max_corrupt: float
+) -> tuple[dict[str, tuple[dict[str, Any], ...] | None], list[str]]:
+    """The test cases of each problem whose programs have none of their own, None if they are corrupt; and what is told of those."""
+    problems = dict.fromkeys(each.problem for split in SPLITS for each in found[split] if not each.tests)
+    if folder is None or not problems:
+        return {}, []
+    rows = (Row(f"problem {problem}", {"problem": problem}) for problem in problems)
+
+    def read(row: Row) -> tuple[str, tuple[dict[str, Any], ...]]:
+        problem = row.text("problem")
+        return problem, read_testcases(folder, problem)
+
+    accepted = accept(rows, read, f"{folder} (a row is a problem's test cases)", max_corrupt)
+    return {**dict.fromkeys(problems), **dict(accepted.items)}, accepted.corrupt
 
 
 def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split, Iterable[Row]]:
@@ -222,19 +244,40 @@ class _ProgramLine:
 
 def _parse(row: Row, at: int) -> _ProgramLine:
     code = row.text("code")
-    number, indent = int(row.fields["line"]), int(row.fields["indent"])
+    number, indent = _number(row, "line"), _number(row, "indent")
     if number < 0 or not 0 <= indent <= 100:
         raise ValueError(f"expected line and indent to be small numbers, got {number} and {indent}")
     text = row.fields.get("text") or ""
+    if not isinstance(text, str):
+        raise ValueError(f"expected text in the field 'text', got {repr(text)[:80]}")
     # What is not UTF-8 was replaced on reading, and in code that is a fault.
     if "\ufffd" in code:
         raise ValueError("the code is not UTF-8")
-    tests = tuple(
-        {"input": str(test["input"]), "output": str(test["output"]), "hidden": bool(test.get("hidden"))}
-        for test in row.fields.get("tests") or ()
-    )
     program = _word(row, "probid"), _word(row, "subid"), _word(row, "workerid")
-    return _ProgramLine(at, program, number, Line(code, text.strip(), indent), tests)
+    return _ProgramLine(at, program, number, Line(code, text.strip(), indent), tuple(_tests(row)))
+
+
+def _number(row: Row, name: str) -> int:
+    """A whole number; in files it is text."""
+    value = row.fields[name]
+    whole = isinstance(value, str | int) and not isinstance(value, bool)
+    if not whole and not (isinstance(value, float) and value.is_integer()):
+        raise ValueError(f"expected a whole number in the field {name!r}, got {repr(value)[:80]}")
+    return int(value)
+
+
+def _tests(row: Row) -> Iterator[dict[str, Any]]:
+    """The tests that a row of the hub may have."""
+    tests = row.fields.get("tests") or ()
+    if not isinstance(tests, list | tuple):
+        raise ValueError(f"expected a list of objects in the field 'tests', got {repr(tests)[:80]}")
+    for test in tests:
+        if not isinstance(test, Mapping):
+            raise ValueError(f"expected objects with input and output in the field 'tests', got {repr(test)[:80]}")
+        for name in ("input", "output"):
+            if not isinstance(test[name], str | int | float):
+                raise ValueError(f"expected text in the {name} of each of the tests, got {repr(test[name])[:80]}")
+        yield {"input": str(test["input"]), "output": str(test["output"]), "hidden": bool(test.get("hidden"))}
 
 
 def _word(row: Row, name: str) -> str:
@@ -256,7 +299,7 @@ def _grouped(rows: Iterable[_ProgramLine]) -> Iterator[list[_ProgramLine]]:
 
 def _why_not(
     annotated: AnnotatedProgram,
-    tests: tuple[dict[str, Any], ...],
+    tests: tuple[dict[str, Any], ...] | None,
     taken: set[str],
     max_lines: int | None,
     max_characters: int | None,
@@ -264,6 +307,8 @@ def _why_not(
     """Why a program is left out; empty if it is not."""
     if annotated.problem in taken:
         return HELD_OUT
+    if tests is None:
+        return BAD_TESTS
     if not tests:
         return NO_TESTS
     characters = len(program(annotated.lines, "commented"))
@@ -277,7 +322,7 @@ def read_testcases(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
     """The test cases of one problem, from the set's folder of that name; empty if there are none.
 
     Raises:
-        ValueError: If a file is not in the set's format.
+        ValueError: If a file is not in the set's format; names file and line.
     """
     tests = []
     for visibility in ("public", "hidden"):
@@ -285,11 +330,13 @@ def read_testcases(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
         if not path.is_file():
             continue
         *cases, rest = path.read_text(encoding="utf-8", errors="replace").split("###ENDOUTPUT###\n")
+        line = 1
         for case in cases:
             given, mark, output = case.partition("###ENDINPUT###\n")
             if not mark:
-                raise ValueError(f"{path}: a test case without ###ENDINPUT###")
+                raise ValueError(f"{path}:{line}: a test case without ###ENDINPUT###")
             tests.append({"input": given, "output": output, "hidden": visibility == "hidden"})
+            line += case.count("\n") + 1
         if rest.strip():
-            raise ValueError(f"{path}: a test case without ###ENDOUTPUT### at its end")
+            raise ValueError(f"{path}:{line}: a test case without ###ENDOUTPUT### at its end")
     return tuple(tests)

@@ -126,6 +126,47 @@ def test_mol_instructions_on_the_hub_has_a_split_for_each_of_its_tasks(monkeypat
     assert sum(map(len, found.values())) == 40
 
 
+def hub_of(monkeypatch, metadata):
+    rows = [
+        reaction_records.Row(f"zjunlp/Mol-Instructions[{n}]", {"input": reactants, "output": product, "metadata": each})
+        for n, ((reactants, product), each) in enumerate(zip(AMIDES, metadata, strict=False))
+    ]
+    monkeypatch.setattr(reaction_records, "hub_rows", lambda source, split: iter(rows))
+
+
+@pytest.mark.parametrize("written", [dict, json.dumps, str])
+def test_the_split_and_the_task_of_a_hub_row_count_however_its_metadata_are_written(monkeypatch, written):
+    task = "forward reaction prediction"
+    metadata = [{"task": task, "split": "train"}] * 15 + [{"task": task, "split": "test"}] * 5
+    metadata += [{"task": "retrosynthesis", "split": "train"}]
+    hub_of(monkeypatch, map(written, metadata))
+    found = read_reactions("zjunlp/Mol-Instructions", "forward")
+    assert [reaction.reactants for reaction in found.splits["test"]] == [reactants for reactants, _ in AMIDES[15:20]]
+    assert len(found.splits["train"]) + len(found.splits["validation"]) == 15
+    assert found.skipped == {"of another task": 1}
+
+
+def test_metadata_that_are_no_object_make_a_corrupt_row(monkeypatch):
+    hub_of(monkeypatch, ["{'split': 'test'}"] * 9 + ["split: test"])
+    with pytest.raises(
+        ValueError, match=r"1 of 10 rows are corrupt(.|\n)*\[9\]: expected an object, or its text in JSON or Python"
+    ):
+        read_reactions("zjunlp/Mol-Instructions", "forward")
+    [accepted] = read_reactions("zjunlp/Mol-Instructions", "forward", max_corrupt=0.1).accepted.values()
+    assert (len(accepted.items), len(accepted.corrupt)) == (9, 1)
+
+
+def test_a_quotation_mark_too_many_in_a_table_of_mapped_reactions_loses_one_of_them(tmp_path):
+    lines = [f"US{n},1,{reactants}>>{product}" for n, (reactants, product) in enumerate(AMIDES)]
+    lines[20] = lines[20].replace(",1,", ',1,"')
+    write(tmp_path / "eval.csv", ["id,class,reactants>reagents>production", *lines])
+    found = read_reactions(tmp_path, "retro", max_corrupt=0.05)
+    assert sum(map(len, found.splits.values())) == 39
+    [accepted] = found.accepted.values()
+    assert accepted.total == 40
+    assert accepted.corrupt[0].startswith(f"{tmp_path / 'eval.csv'}:22: a quotation mark")
+
+
 # --- what cannot be used ---
 
 

@@ -56,10 +56,38 @@ def test_a_broken_array_is_an_error_that_names_the_file(tmp_path):
 # ---------------------------------------------------------------- delimited
 
 
-def test_quoted_fields_hold_delimiters_and_line_breaks(tmp_path):
+def test_quoted_fields_hold_delimiters_and_quotation_marks(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text('name,text\r\nx,"a, ""b""\r\nc"\r\ny,d\r\n', newline="")
-    assert fields(delimited_rows(path)) == [{"name": "x", "text": 'a, "b"\r\nc'}, {"name": "y", "text": "d"}]
+    path.write_text('name,text\r\nx,"a, ""b"" c"\r\n"y",d\r\n', newline="")
+    assert fields(delimited_rows(path)) == [{"name": "x", "text": 'a, "b" c'}, {"name": "y", "text": "d"}]
+
+
+def test_a_field_with_a_line_break_is_a_fault_where_it_begins_and_the_other_rows_are_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('name,text\nx,1\ny,"a\nb"\nz,3\n')
+    found = list(delimited_rows(path))
+    assert fields(row for row in found if not row.fault) == [{"name": "x", "text": "1"}, {"name": "z", "text": "3"}]
+    assert [row.place for row in found if row.fault] == [f"{path}:3", f"{path}:4"]
+    assert "without its counterpart in this line; fields with line breaks are read from JSON lines alone" in found[1].fault
+
+
+@pytest.mark.parametrize("column", [0, 1, 2])
+def test_one_opening_quotation_mark_too_many_costs_its_own_row_alone(tmp_path, column):
+    path = tmp_path / "a.csv"
+    table = [[f"a{k}", f"b{k}", f"c{k}"] for k in range(1, 1001)]
+    table[499][column] = '"' + table[499][column]
+    path.write_text("".join(",".join(row) + "\n" for row in [["a", "b", "c"], *table]))
+    accepted = accept(delimited_rows(path), lambda row: row.text("a"), path)
+    assert accepted.items == [f"a{k}" for k in range(1, 1001) if k != 500]
+    assert (accepted.total, len(accepted.corrupt)) == (1000, 1)
+    assert accepted.corrupt[0].startswith(f"{path}:501: a quotation mark")
+
+
+def test_a_header_that_cannot_be_read_is_an_error(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,"b\n1,2\n')
+    with pytest.raises(ValueError, match=r"a\.csv:1: the header cannot be read: a quotation mark"):
+        list(delimited_rows(path))
 
 
 def test_a_quotation_mark_may_be_a_character_like_others(tmp_path):
@@ -94,14 +122,34 @@ def test_a_missing_column_is_named_with_the_header_that_is_there(tmp_path):
         list(delimited_rows(path, columns=["a", "c"]))
 
 
-@given(
-    st.lists(st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r")), min_size=2, max_size=2))
-)
+cells = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r\n") | st.sampled_from('",'))
+tables = st.lists(st.lists(cells, min_size=2, max_size=2))
+
+
+def write_csv(path, table, quoting=csv.QUOTE_MINIMAL):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerows([["a", "b"], *table])
+
+
+@given(tables)
 def test_what_csv_writes_is_read_back(tmp_path_factory, table):
     path = tmp_path_factory.mktemp("csv") / "a.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([["a", "b"], *table])
+    write_csv(path, table)
     assert [list(row.fields.values()) for row in delimited_rows(path)] == table
+
+
+@given(tables.filter(bool), st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.data())
+def test_a_quotation_mark_too_many_anywhere_loses_its_own_row_at_most_and_that_is_counted(tmp_path_factory, table, quoting, data):
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    write_csv(path, table, quoting)
+    header, *lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    at = data.draw(st.integers(0, len(lines) - 1), "row")
+    where = data.draw(st.integers(0, len(lines[at])), "character")
+    lines[at] = f'{lines[at][:where]}"{lines[at][where:]}'
+    path.write_text("\n".join([header, *lines, ""]), encoding="utf-8", newline="")
+    found = list(delimited_rows(path))
+    assert [list(row.fields.values()) for row in found if not row.fault] == [*table[:at], *table[at + 1 :]]
+    assert [row.place for row in found if row.fault] == [f"{path}:{at + 2}"]
 
 
 # ---------------------------------------------------------------- any file
@@ -138,6 +186,43 @@ def test_an_empty_file_gives_no_rows_and_accepting_them_says_so(tmp_path, read):
 def test_a_missing_file_is_an_error(tmp_path, read):
     with pytest.raises(FileNotFoundError, match="missing"):
         list(read(tmp_path / "missing"))
+
+
+# ---------------------------------------------------------------- objects as text
+
+METADATA = {"task": "retrosynthesis", "split": "test", "note": None}
+
+
+@pytest.mark.parametrize("written", [METADATA, json.dumps(METADATA), str(METADATA), f"  {METADATA}\n"])
+def test_an_object_may_be_written_as_such_as_json_or_as_a_python_literal(written):
+    assert Row("a:1", {"metadata": written}).mapping("metadata") == METADATA
+
+
+@pytest.mark.parametrize("found", [{}, {"metadata": None}, {"metadata": " "}])
+def test_a_missing_object_is_empty(found):
+    assert Row("a:1", found).mapping("metadata") == {}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "train",
+        "{'split': 'test'",
+        "[1]",
+        "7",
+        "null",
+        "{[]: 1}",
+        "dict(a=1)",
+        "[" * 9_000,
+        "-" * 9_000 + "1",
+        f"{{'a': '{'x' * 9_999}'}}",
+        7,
+        ["split"],
+    ],
+)
+def test_what_is_no_object_in_any_form_is_told(written):
+    with pytest.raises(ValueError, match="expected an object, or its text in JSON or Python, in the field 'metadata', got"):
+        Row("a:1", {"metadata": written}).mapping("metadata")
 
 
 # ---------------------------------------------------------------- corrupt rows
@@ -193,13 +278,41 @@ def test_another_error_is_a_bug_and_not_hidden():
 # ---------------------------------------------------------------- the hub
 
 
-def test_what_exists_or_looks_like_a_path_is_not_on_the_hub(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "source",
+    [
+        "owner/name",
+        "owner/name@main:config",
+        "owner/name-v1.5",
+        "owner/name@v1.0",
+        "owner/name@v1.0:small",
+        "owner/name@refs/convert/parquet",
+        "owner/name@refs/convert/parquet:small",
+        "zjunlp/Mol-Instructions:Molecule-oriented Instructions",
+        "owner.2/n_a.me",
+    ],
+)
+def test_an_id_may_have_dots_a_revision_and_a_configuration(source):
+    assert is_on_hub(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("../shared/data/x", "data/24.csv", "./a/b", "../a", "./a", "/a/b", "~/a", "a/b/c", "name", "a.csv", "a/", "/a", ""),
+        *("data/A.CSV", "data/a.smi", "data/a.tsv.gz", "data/a.parquet", "data/run@2.jsonl", "my data/a", "C:/data/a"),
+    ],
+)
+def test_what_looks_like_a_path_is_one_whether_it_exists_or_not(source):
+    assert not is_on_hub(source)
+
+
+def test_what_exists_is_not_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert is_on_hub("owner/name")
-    assert is_on_hub("owner/name@main:config")
-    (tmp_path / "owner").mkdir()
-    (tmp_path / "owner/name").mkdir()
-    for path in ("owner/name", "data/a.csv", "a.csv", "name", "/a/b", "./a", "~/a", "a/b/c", tmp_path):
+    assert is_on_hub("owner/name-v1.5")
+    for name in ("name-v1.5", "x@y"):
+        (tmp_path / "owner" / name).mkdir(parents=True)
+    for path in ("owner/name-v1.5", "owner/name-v1.5@main", "owner/x@y", tmp_path):
         assert not is_on_hub(path), path
 
 
@@ -228,7 +341,8 @@ def test_rows_of_the_hub_are_named_by_data_set_split_and_index(hub):
 
 def test_revision_and_configuration_stand_behind_the_name(hub):
     list(hub_rows("owner/name@v1.0:small", "train"))
-    assert hub == [("owner/name", "small", "train", "v1.0")]
+    list(hub_rows("owner/name@refs/convert/parquet", "train"))
+    assert hub == [("owner/name", "small", "train", "v1.0"), ("owner/name", None, "train", "refs/convert/parquet")]
 
 
 def test_a_split_or_a_data_set_that_is_not_there_is_named(hub):

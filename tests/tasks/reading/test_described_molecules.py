@@ -1,0 +1,74 @@
+"""Described molecules: metadata in every form, and one split for each problem. What else is read: see the task's own tests."""
+
+import json
+import logging
+
+import pytest
+
+from lit_symbolic.tasks.reading import described_molecules
+from lit_symbolic.tasks.reading.described_molecules import HELD_OUT, OTHER_TASK, read_described
+from lit_symbolic.tasks.reading.rows import Row
+
+SPLITS = ("train", "validation", "test")
+ROWS = [
+    ("OCC#N", "The molecule is a nitrile that has a hydroxy group."),
+    ("CC(=O)O", "The molecule is a monocarboxylic acid."),
+    ("CCBr", "It is an organobromine compound."),
+    ("CCS", "It is a thiol."),
+    ("CSC", "It is a thioether."),
+]
+
+
+def hub_of(monkeypatch, metadata):
+    rows = [
+        Row(f"zjunlp/Mol-Instructions[{n}]", {"input": description, "output": smiles, "metadata": each})
+        for n, ((smiles, description), each) in enumerate(zip(ROWS, metadata, strict=False))
+    ]
+    monkeypatch.setattr(described_molecules, "hub_rows", lambda source, split: iter(rows))
+
+
+@pytest.mark.parametrize("written", [dict, json.dumps, str])
+def test_the_split_and_the_task_of_a_hub_row_count_however_its_metadata_are_written(monkeypatch, written):
+    task = "description_guided_molecule_design"
+    metadata = [{"task": task, "split": split} for split in SPLITS] + [{"task": "reagent prediction", "split": "train"}]
+    hub_of(monkeypatch, map(written, metadata))
+    found = read_described("zjunlp/Mol-Instructions", hub_split=task)
+    assert [[item.description for item in found.splits[split]] for split in SPLITS] == [[row[1]] for row in ROWS[:3]]
+    assert found.skipped == {OTHER_TASK: 1}
+
+
+def test_metadata_that_are_no_object_make_a_corrupt_row(monkeypatch):
+    hub_of(monkeypatch, [str({"split": split}) for split in SPLITS] + ["split: test"])
+    with pytest.raises(
+        ValueError, match=r"1 of 4 rows are corrupt(.|\n)*\[3\]: expected an object, or its text in JSON or Python"
+    ):
+        read_described("zjunlp/Mol-Instructions", hub_split="x")
+    assert len(read_described("zjunlp/Mol-Instructions", hub_split="x", max_corrupt=0.3).corrupt) == 1
+
+
+def test_what_two_splits_ask_stays_in_the_later_one_alone(tmp_path, caplog):
+    asked = {"train": ROWS[:3], "validation": [ROWS[1], ROWS[3], ROWS[4]], "test": [ROWS[2], ("SCC", "it is  a THIOL.")]}
+    for split, rows in asked.items():
+        lines = [f"{n}\t{smiles}\t{description}" for n, (smiles, description) in enumerate(rows)]
+        (tmp_path / f"{split}.txt").write_text("\n".join(["CID\tSMILES\tdescription", *lines]) + "\n")
+    with caplog.at_level(logging.WARNING, "lit_symbolic.data"):
+        found = read_described(tmp_path)
+    keys = {split: [item.key for item in found.splits[split]] for split in SPLITS}
+    assert keys == {
+        "train": [ROWS[0][1].casefold()],
+        "validation": [ROWS[1][1].casefold(), ROWS[4][1].casefold()],
+        "test": [ROWS[2][1].casefold(), "it is a thiol."],
+    }
+    assert found.skipped == {HELD_OUT: 3}
+    assert f"3 of 8 rows are left out: {HELD_OUT}" in caplog.text
+    assert sum(map(len, keys.values())) + 3 == found.total
+
+
+def test_a_quotation_mark_too_many_loses_one_description(tmp_path):
+    for split, rows in {"train": ROWS[:3], "validation": ROWS[3:4], "test": ROWS[4:]}.items():
+        lines = [f"{smiles},{description}" for smiles, description in rows]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["SMILES,description", *lines]).replace("It is an", '"It is an') + "\n")
+    found = read_described(tmp_path, max_corrupt=0.2)
+    assert {split: len(items) for split, items in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
+    assert found.total == 5
+    assert found.corrupt[0].startswith(f"{tmp_path / 'train.csv'}:4: a quotation mark")
