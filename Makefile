@@ -34,9 +34,10 @@ demo: venv  ## set up, then train the tiny model by SFT and by PPO, and say wher
 	$(BIN)/python train.py fit $(DEMO_PPO)
 	@echo "The report: $(abspath $(DEMO_DIR)/ppo/report.html)"
 
+# Without dynamo, since bitsandbytes hands functions to torch.compile as it is imported: two seconds of each process that a test starts.
 .PHONY: test
 test: lint  ## set up, then ruff, mypy and the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
+	TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup
 
 .PHONY: test-trl
 test-trl:  ## the tests with TRL's own trainer, in a virtual environment of their own

@@ -239,6 +239,7 @@ def test_compiled_it_learns_the_same_and_is_compiled_a_few_times_only(
     """Dynamo and autograd as in a run; the code that inductor would generate is not run in the tests: it takes g++ a minute."""
     from torch._dynamo.testing import CompileCounter
 
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
     torch._dynamo.reset()
     counter, compile = CompileCounter(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function, **options: compile(function, backend=counter, **options))

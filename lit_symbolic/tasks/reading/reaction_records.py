@@ -88,7 +88,8 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
     - Atom maps are taken off; where there are any, reactant molecules without a map of the product are reagents.
     - Splits are the official ones. Where there is no test part validation serves as test; where then no validation part is left, a
       share of train, by a hash of the normal form, is validation. A single part whose rows name no split is cut by the hash
-      in three. A reaction that stands in a later split too (test, then validation) is dropped from the earlier ones.
+      in three. A reaction that stands in a later split too (test, then validation) is dropped from the earlier ones. A product may stand
+      in two with different reactants: 41 of the 5,004 of USPTO-50k's validation part stand in train.
 
     Corrupt rows: unreadable, without a field, ``metadata`` that is no object, reactants or reagents that are no molecules. Skipped
     and counted: a row of Mol-Instructions' other task, a target (product of ``forward``, reactants of ``retro``) that RDKit refuses,
