@@ -35,7 +35,7 @@ from peers.bare import DECODE, FORWARD, LEARN, PRODUCTS, bound
 from peers.ours import ARMS, VARIANTS, Shape, save_start
 from peers.phases import OUTSIDE, WORK
 from peers.turns import Contestant
-from runs import ROOT, environment, table
+from runs import ROOT, environment, table, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "iteration"
 REQUIREMENTS = ["trl>=1.16"]
@@ -403,8 +403,7 @@ def main() -> None:
                 cell = json.loads(path.read_text()) if path.exists() else {"turns": {}}
                 if all(len(cell["turns"].get(name, [])) >= share for name in names):
                     continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(measure(field, names, seed, threads, share)) + "\n")
+                write_json(path, measure(field, names, seed, threads, share))
                 print(f"{path.stem} done", file=sys.stderr, flush=True)
     text = report(quick or finished(""), quick or finished("variants-"), shape, judged=not arguments.quick)
     print(text)

@@ -34,7 +34,7 @@ from lit_symbolic.policies.tiny import tiny_llama, tiny_tokenizer
 from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings
 from lit_symbolic.seeding import generator_for
 from lit_symbolic.tasks.game24 import Game24
-from runs import table
+from runs import table, write_json
 from sampling_floor import attention_products, linear_products
 
 RESULTS = Path(__file__).parent / "results" / "sampling"
@@ -202,10 +202,7 @@ def cell(
     seconds = measure(contestants(work, engines, prompt == "game24"), 1 if quick else repetitions_of(rows, prompt))
     result = {"seconds": seconds, "load": [*load, os.getloadavg()[0]], "torch": torch.__version__, "processor": _processor()}
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(result))
-        partial.replace(path)
+        write_json(path, result)
     return result
 
 

@@ -30,7 +30,7 @@ from lightning import Trainer
 from peers.ours import Arm, Shape, fit
 from peers.phases import OUTSIDE, WORK, PhaseClock
 from peers.turns import Stopped
-from runs import ROOT, environment, table
+from runs import ROOT, environment, table, write_json
 
 RESULTS = ROOT / "benchmarks" / "results" / "scaling"
 OUTSIDE_PHASE = "outside"
@@ -187,8 +187,7 @@ def main() -> None:
             rows = measure(shape, seed, arguments.iterations)
             found[shape, seed] = {"rows": rows, "load": os.getloadavg()[0], "shape": asdict(shape), "environment": environment()}
             if not arguments.quick:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(found[shape, seed]) + "\n")
+                write_json(path, found[shape, seed])
                 print(f"{name} done", file=sys.stderr, flush=True)
     cells = {key: cell["rows"] for key, cell in found.items()}
     notes = {"environment": next(iter(found.values()))["environment"], "loads": [cell["load"] for cell in found.values()]}
