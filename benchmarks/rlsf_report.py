@@ -195,7 +195,7 @@ def _points_above(ours: dict[int, Cell], theirs: dict[int, Cell]) -> str:
 def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -> list[str]:
     """In words: each source that has both arms, then those whose seeds are enough to judge by."""
     lines = []
-    judged: dict[str, list[str]] = {"above": [], "below": [], "overlapping": [], "halved": []}
+    judged: dict[str, list[str]] = {"above": [], "below": [], "overlapping": [], "paired": [], "halved": []}
     for source in sources:
         token, boolean = _of(cells, source, "token"), _of(cells, source, "boolean")
         both = sorted(token.keys() & boolean.keys())
@@ -204,10 +204,10 @@ def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -
         marks = _marks({"token": token, "boolean": boolean}, iterations)
         name = source.name + (f" ({'; '.join(marks)})" if marks else "")
         ours, theirs = ([arm[seed]["test"]["pass@1"] for seed in both] for arm in (token, boolean))
+        above = sum(our > their for our, their in zip(ours, theirs, strict=True))
         if len(both) == 1:
             said = f"one seed: no spread; token {_compared(token[both[0]], boolean[both[0]])}"
         elif len(both) < ENOUGH_SEEDS:
-            above = sum(our > their for our, their in zip(ours, theirs, strict=True))
             said = f"{len(both)} seeds: token above Boolean in {above} of them; beyond the spread is judged from {ENOUGH_SEEDS} seeds on"
         else:
             which = "above" if min(ours) > max(theirs) else "below" if max(ours) < min(theirs) else "overlapping"
@@ -215,7 +215,9 @@ def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -
             ranges = (
                 "the ranges of both arms overlap" if which == "overlapping" else f"every token seed {which} every Boolean one"
             )
-            said = f"{len(both)} seeds: {ranges}"
+            if above == len(both):
+                judged["paired"].append(name)
+            said = f"{len(both)} seeds: {ranges}; from the same start token is above in {above} of them"
         shares = [_rollouts_to_reach(token[seed], boolean[seed]) for seed in both]
         half = sum(share is not None and share <= 0.5 for share in shares)
         if half == len(both) >= ENOUGH_SEEDS:
@@ -227,7 +229,8 @@ def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -
         *lines,
         "",
         f"Every seed of the token arm above every seed of the Boolean one: {_listed(judged['above'])}; below: {_listed(judged['below'])}; "
-        f"ranges that overlap: {_listed(judged['overlapping'])}. At most half of the rollouts in every seed: {_listed(judged['halved'])}.",
+        f"ranges that overlap: {_listed(judged['overlapping'])}. Token above Boolean from the same start in every seed: "
+        f"{_listed(judged['paired'])}. At most half of the rollouts in every seed: {_listed(judged['halved'])}.",
     ]
 
 
