@@ -122,7 +122,10 @@ def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_wer
         arms = {"boolean": (0.2, halves), "token": (0.2 + 0.01 * seed, rising), "shuffled": (0.25, halves)}
         cells += [cell(arm, seed, passed, success) for arm, (passed, success) in arms.items()]
     text = report_of(tmp_path, cells)
-    assert "- game24-generator: 3 seeds: every token seed above every Boolean one; from the same start token is above in 3 of them." in text
+    assert (
+        "- game24-generator: 3 seeds: every token seed above every Boolean one; from the same start token is above in 3 of them."
+        in text
+    )
     assert "Every seed of the token arm above every seed of the Boolean one: game24-generator;" in text
     # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
     assert "| 2.0 [1.0, 3.0] | -3.0 [-4.0, -2.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
@@ -174,7 +177,10 @@ def test_a_column_is_there_only_if_a_cell_has_what_it_shows(tmp_path: Path) -> N
         ({1: 0.15}, "one seed: no spread; token 5.0 points below Boolean, 95 % intervals of the problems do not overlap"),
         ({1: 0.30, 2: 0.19}, "2 seeds: token above Boolean in 1 of them; beyond the spread is judged from 3 seeds on"),
         ({1: 0.10, 2: 0.11, 3: 0.12}, "3 seeds: every token seed below every Boolean one"),
-        ({1: 0.10, 2: 0.11, 3: 0.30}, "3 seeds: the ranges of both arms overlap; from the same start token is above in 1 of them"),
+        (
+            {1: 0.10, 2: 0.11, 3: 0.30},
+            "3 seeds: the ranges of both arms overlap; from the same start token is above in 1 of them",
+        ),
     ],
 )
 def test_the_verdict_says_on_how_many_seeds_it_rests(token: dict[int, float], said: str, tmp_path: Path) -> None:
