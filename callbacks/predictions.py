@@ -80,20 +80,16 @@ class PredictionWriter(BasePredictionWriter):
 
 def as_record(answer: SampledAnswer) -> dict[str, Any]:
     """An answer with all that is known about it, in values that JSON has."""
-    certificate = answer.certificate
-    findings = [{"start": f.start, "end": f.end, "kind": f.kind, "message": f.message} for f in certificate.findings]
+    measures = answer.certificate.measures
     return {
         "task": answer.problem.task,
         "id": answer.problem.id,
         "prompt": answer.problem.prompt,
         "answer": answer.text,
-        "correct": certificate.correct and answer.ended,
+        **answer.certificate.as_record(),
+        "correct": answer.certificate.correct and answer.ended,
         "ended": answer.ended,
-        "status": certificate.status.value,
-        "score": _finite(certificate.score),
-        "evidence": certificate.evidence,
-        "findings": findings,
-        "measures": {name: _finite(value) for name, value in certificate.measures.items()},
+        "measures": {name: _finite(value) for name, value in measures.items()},
         "token_spans": [list(span) for span in answer.spans],
         "token_rewards": [_finite(reward) for reward in answer.rewards],
         "earlier": [as_record(before) for before in answer.earlier],

@@ -6,7 +6,7 @@ Standard library only, so that a verifier's worker process stays small and start
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -116,6 +116,22 @@ class Certificate:
     def is_evidence(self) -> bool:
         """Whether this says anything about the answer; a rollout without evidence is masked out of the loss."""
         return self.status in (Status.OK, Status.REJECTED)
+
+    def as_record(self) -> dict[str, Any]:
+        """All of it in dicts, lists and plain values, for files that other programs read.
+
+        Example:
+            >>> Certificate(False, 0.5, (Finding(3, 4, "syntax", "unclosed ("),)).as_record()["findings"]
+            [{'start': 3, 'end': 4, 'kind': 'syntax', 'message': 'unclosed ('}]
+        """
+        return {
+            "correct": self.correct,
+            "score": self.score,
+            "status": str(self.status),
+            "findings": [asdict(finding) for finding in self.findings],
+            "measures": dict(self.measures),
+            "evidence": self.evidence,
+        }
 
     @classmethod
     def without_evidence(cls, status: Status, evidence: str) -> Certificate:

@@ -262,7 +262,7 @@ def _verify(rows: Sequence[Row], verifier: Verifier, pool: AnswerPool, as_json: 
                 if certificate.correct and only_wrong:
                     pass
                 elif as_json:
-                    print(json.dumps(_as_json(row, certificate)), flush=True)
+                    print(json.dumps({"id": row.problem.id, **certificate.as_record()}), flush=True)
                 else:
                     console.print(show_answer(row.problem.id, certificate, row.answer, colour=not plain))
                     console.print()
@@ -281,20 +281,6 @@ def _certificates(rows: Iterable[Row], verifier: Verifier, pool: AnswerPool) -> 
             raise UsageError(f"{row.place}: {error}") from None
     for row, verification in pending:
         yield row, verification.result()
-
-
-def _as_json(row: Row, certificate: Certificate) -> dict[str, Any]:
-    return {
-        "id": row.problem.id,
-        "correct": certificate.correct,
-        "score": certificate.score,
-        "status": str(certificate.status),
-        "findings": [
-            {name: getattr(finding, name) for name in ("start", "end", "kind", "message")} for finding in certificate.findings
-        ],
-        "measures": dict(certificate.measures),
-        "evidence": certificate.evidence,
-    }
 
 
 @contextmanager
