@@ -48,7 +48,7 @@ class Reaction:
         product: The same.
         reagents: What is put in besides; may be empty.
         kind: Its class, where it is known.
-        key: Normal form.
+        key: Normal form, ``reactants>>product``.
         split: The split that the row names itself, if any.
     """
 
@@ -87,9 +87,10 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
     - ``metadata`` is an object, or the text of one in JSON or as a Python literal.
     - Atom maps are taken off; where there are any, reactant molecules without a map of the product are reagents.
     - Splits are the official ones. Where there is no test part validation serves as test; where then no validation part is left, a
-      share of train, by a hash of the normal form, is validation. A single part whose rows name no split is cut by the hash
-      in three. A reaction that stands in a later split too (test, then validation) is dropped from the earlier ones. A product may stand
-      in two with different reactants: 41 of the 5,004 of USPTO-50k's validation part stand in train.
+      share of train is validation. A single part whose rows name no split is cut in three. Both cuts go by a hash of what is asked: what
+      is asked in one of their splits is asked in no other. A reaction that stands in a later split too (test, then validation) is
+      dropped from the earlier ones. In official splits a product may stand in two with different reactants: 41 of the 5,004 of
+      USPTO-50k's validation part stand in train.
 
     Corrupt rows: unreadable, without a field, ``metadata`` that is no object, reactants or reagents that are no molecules. Skipped
     and counted: a row of Mol-Instructions' other task, a target (product of ``forward``, reactants of ``retro``) that RDKit refuses,
@@ -116,7 +117,7 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
                 skipped[item] += 1
             else:
                 parts.setdefault(item.split or split, []).append(item)
-    splits = _splits(parts, skipped, seed)
+    splits = _splits(parts, direction, skipped, seed)
     if skipped:
         LOG.warning("%s: left out: %s", source, "; ".join(f"{number} {reason}" for reason, number in sorted(skipped.items())))
     if not any(splits.values()):
@@ -126,10 +127,16 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
     return ReactionData(splits, accepted, dict(skipped))
 
 
-def _splits(parts: Mapping[Split | None, list[Reaction]], skipped: Counter[str], seed: int) -> dict[Split, list[Reaction]]:
+def _splits(
+    parts: Mapping[Split | None, list[Reaction]], direction: Direction, skipped: Counter[str], seed: int
+) -> dict[Split, list[Reaction]]:
+    def cut(reaction: Reaction) -> Split:
+        reactants, _, product = reaction.key.partition(">>")
+        return split_of(reactants if direction == "forward" else product, seed)
+
     splits: dict[Split, list[Reaction]] = {split: list(parts.get(split, ())) for split in get_args(Split)}
     for reaction in parts.get(None, ()):
-        splits[split_of(reaction.key, seed)].append(reaction)
+        splits[cut(reaction)].append(reaction)
     if splits["validation"] and not splits["test"]:
         splits["test"], splits["validation"] = splits["validation"], []
     seen: set[str] = set()
@@ -143,8 +150,8 @@ def _splits(parts: Mapping[Split | None, list[Reaction]], skipped: Counter[str],
             unique.append(reaction)
         splits[split] = unique
     if not splits["validation"]:
-        splits["validation"] = [reaction for reaction in splits["train"] if split_of(reaction.key, seed) == "validation"]
-        splits["train"] = [reaction for reaction in splits["train"] if split_of(reaction.key, seed) != "validation"]
+        splits["validation"] = [reaction for reaction in splits["train"] if cut(reaction) == "validation"]
+        splits["train"] = [reaction for reaction in splits["train"] if cut(reaction) != "validation"]
     return splits
 
 

@@ -230,6 +230,27 @@ def test_a_source_of_test_rows_alone_can_be_evaluated_and_says_that_it_cannot_be
         task.sample(random.Random(0))
 
 
+@pytest.mark.parametrize("direction", ["forward", "retro"])
+@pytest.mark.parametrize("names", [["train.smi"], ["train.smi", "test.smi"]])
+def test_a_cut_puts_what_is_asked_for_into_one_split_however_often_it_is_asked(tmp_path, direction, names):
+    acids = [f"CC(=O)O{'C' * n}" for n in range(8)]  # esters and the acid: one product from many reactants
+    amines = ["N" + "C" * n for n in range(1, 40)]
+    halides = ["F", "Cl", "Br", "I"]
+    if direction == "retro":
+        pairs = [(f"{acid}.{amine}", f"CC(=O)N{amine[1:]}") for amine in amines for acid in acids]
+    else:  # one pair of reactants, several products
+        pairs = [(f"CC(=O)O.{amine}", f"CC({halide})N{amine[1:]}") for amine in amines for halide in halides]
+    write(tmp_path / names[0], smi(pairs))
+    for name in names[1:]:
+        write(tmp_path / name, smi([("CC(=O)O.NCCO", "CC(=O)NCCO")]))
+    splits = read_reactions(tmp_path, direction).splits
+    side = 0 if direction == "forward" else 1
+    asked = {split: {key.split(">>")[side] for key in keys(found)} for split, found in splits.items()}
+    assert all(asked.values())
+    assert sum(map(len, asked.values())) == len(set().union(*asked.values()))
+    assert sum(map(len, splits.values())) == len(pairs) + len(names) - 1
+
+
 # --- public data ---
 
 
