@@ -89,6 +89,50 @@ def test_a_short_version_of_the_three_tools_cost_runs(
     assert "| iteration | " in text
 
 
+def test_a_short_version_of_the_decodings_runs_from_the_shared_start(
+    run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
+) -> None:
+    chosen = ("plain", "search, tool, 5 proposals, keep 1", "2 attempts")
+    run_script("decoding", "--quick", str(tmp_path), "--seeds", "0", "--decodings", *chosen)
+    assert len(runs_made) == 4  # start, three evaluations
+    settings = [made.model.evaluation for made in runs_made[1:]]
+    assert [each.samples for each in settings] == [40, 1, 4]
+    assert (settings[1].search.judge, settings[1].search.proposals, settings[1].search.keep) == ("tool", 5, 1)
+    assert settings[2].attempts == 2
+    results = tmp_path / "results"
+    tests = {
+        name: json.loads((results / "decoding" / f"{name}-seed0.json").read_text())["test"] for name in ("plain", "2-attempts")
+    }
+    assert {"pass@1", "pass@40", "mean_length", "end_rate"} <= tests["plain"].keys()
+    assert {"pass@1", "spent/tokens", "spent/tool_calls", "mean_length", "end_rate"} <= tests["2-attempts"].keys()
+    text = (results / "decoding.md").read_text()
+    assert "| search, tool, 5 proposals, keep 1 | 0 |" in text
+    assert "| greedy | not run |" in text
+
+
+def test_a_decoding_is_compared_with_as_many_plain_answers_as_it_cost(tmp_path: Path) -> None:
+    import decoding
+    from runs import Scale
+
+    scale = Scale.of("decoding", tmp_path)
+    scale.results.mkdir(parents=True)
+    plain = {"pass@1": 0.1, "pass@2": 0.19, "pass@3": 0.25, "pass@4": 0.3, "mean_length": 30.0, "end_rate": 1.0}
+    search = {"pass@1": 0.5, "mean_length": 29.0, "end_rate": 0.9, "spent/tokens": 61.0, "spent/tool_calls": 3.2}
+    wide = {**search, "spent/tokens": 900.0, "spent/tool_calls": 4.0}
+    for name, test in (
+        ("plain", plain),
+        ("search, tool, 5 proposals, keep 1", search),
+        ("search, tool, 10 proposals, keep 5", wide),
+    ):
+        each = {"decoding": name, "seed": 0, "puzzles": 7, "environment": {"python": "3"}, "test": test}
+        (scale.results / f"{decoding.cell_name(name, 0)}.json").write_text(json.dumps(each))
+    text = decoding.report(scale)
+    # 61 tokens are two answers of 30 and a bit, 3.2 tool calls three answers and a bit
+    assert "| search, tool, 5 proposals, keep 1 | 0 | 0.500 | 0.250 (k = 3) | 0.300 (k = 4) | 29.0 | 0.900 | 61 | 3.2 |" in text
+    assert "| search, tool, 10 proposals, keep 5 | 0 | 0.500 |  | 0.300 (k = 4) | 29.0 | 0.900 | 900 | 4.0 |" in text
+    assert "| plain | 0 | 0.100 |  |  | 30.0 | 1.000 | 30 |" in text
+
+
 def cell(arm: str, seed: int, passed: float, success: list[float], **more: object) -> dict[str, Any]:
     curves = {"train/success_rate": success, "train/kl": [1.0] * len(success), "time/learning_seconds": [2.0] * len(success)}
     interval = {"pass@1_low": passed - 0.02, "pass@1_high": passed + 0.02}
