@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from xml.etree import ElementTree
 import pytest
 
 from lit_symbolic.cli import SymbolicCLI
+from tiny import ROOT
 
 RunScript = Callable[..., str]
+SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", ROOT.parent / "shared" / "data"))
 
 
 def test_a_run_is_a_process_of_its_own_whose_last_words_are_told_if_it_fails(tmp_path: Path) -> None:
@@ -74,6 +77,21 @@ def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(
     assert "| + Boolean reward | not run |" in text
 
 
+@pytest.mark.skipif(not (SHARED / "spoc").exists(), reason=f"needs the public data: spoc in {SHARED}")
+def test_the_report_says_how_many_programs_its_cut_leaves_out(tmp_path: Path) -> None:
+    from lit_symbolic.tasks.pseudocode import PseudocodeToCpp
+    from rlsf_sources import SOURCES
+
+    flags = next(source.flags for source in SOURCES if source.name == "pseudocode-spoc")
+    longest = int(flags[flags.index("--data.task.max_characters") + 1])
+    sizes = []
+    for max_characters in (None, longest):
+        task = PseudocodeToCpp(data=SHARED / "spoc", cut_by_hash=True, max_characters=max_characters)
+        sizes.append(sum(len(task.problems(split)) for split in ("train", "validation", "test")))
+    said = f"at most {longest} characters of pseudo-code and code, which leaves out {sizes[0] - sizes[1]:,} of its {sizes[0]:,} programs"
+    assert said in report_of(tmp_path, [])
+
+
 def test_a_short_version_of_the_three_tools_cost_runs(
     run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
 ) -> None:
@@ -86,7 +104,10 @@ def test_a_short_version_of_the_three_tools_cost_runs(
         assert len(pair[label]["iteration"]) == 2
     text = (tmp_path / "results" / "three_tools.md").read_text()
     assert "(seeds 4)" in text
-    assert "| iteration | " in text
+    assert "| iteration, s | " in text
+    lengths = [statistics.mean(pair[label]["mean_length"][1:]) for label in ("one tool", "four tools")]
+    assert f"| mean length, tokens | {lengths[0]:.3f} | {lengths[1]:.3f} |" in text
+    assert "| end rate | " in text
 
 
 def test_a_short_version_of_the_decodings_runs_from_the_shared_start(
