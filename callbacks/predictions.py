@@ -20,7 +20,7 @@ class PredictionWriter(BasePredictionWriter):
 
     A line has ``task``, ``id``, ``prompt``, ``answer``, ``correct`` (certified, and ended by itself), ``ended``, ``status``, ``score``,
     ``evidence``, ``findings`` (``start``, ``end``, ``kind``, ``message``), ``measures``, ``token_spans`` (characters of each token),
-    ``token_rewards``, and ``earlier``, the attempts before this one in the same form. A number that is not finite is null. What was there
+    ``token_rewards``, and ``earlier``, the other attempts in the same form. A number that is not finite is null. What was there
     is written over.
 
     Args:

@@ -190,7 +190,8 @@ def combine(
     A callback contributes to the rows about which it has evidence. To each token:
 
     - ``sum``: the sum over the contributing callbacks. A token counts in the loss if it does for any of them.
-    - ``minimum``: the least of their rewards: one that objects is not outvoted. Loss mask as with ``sum``.
+    - ``minimum``: the least of their rewards: one that objects is not outvoted. A token counts in the loss if it does for all of them:
+      what stands behind the first fault of one is not learned from, though the others see no fault.
     - ``first_to_object``: reward and loss mask of the contributing callback whose objection comes first in the row, of the
       primary one if none objects, or in a tie with it; otherwise ties go by the order of ``rollouts.rewards``.
 
@@ -273,7 +274,7 @@ def combine_tensors(
     if rule == "sum":
         combined, loss_mask = (values * contributes).sum(dim=0), counts.any(dim=0)
     elif rule == "minimum":
-        combined, loss_mask = values.masked_fill(~contributes, torch.inf).amin(dim=0), counts.any(dim=0)
+        combined, loss_mask = values.masked_fill(~contributes, torch.inf).amin(dim=0), (counts | ~contributes).all(dim=0)
     else:
         never = torch.full_like(ended, mask.shape[1], dtype=torch.long)
         places = torch.stack([objections.get(name, never) for name in names])

@@ -338,7 +338,8 @@ def combined_by_loop(rollouts, primary, rule, objections):
             values[row, t] = min(rewards) if rule == "minimum" else sum(rewards)
             if t == last and rollouts.ended[row]:
                 values[row, t] = rollouts.rewards[primary][row, t]
-            loss_mask[row, t] = any(rollouts.loss_masks[name][row, t] for name in here)
+            counts = [bool(rollouts.loss_masks[name][row, t]) for name in here]
+            loss_mask[row, t] = all(counts) if rule == "minimum" else any(counts)
     return values, loss_mask
 
 
@@ -382,6 +383,20 @@ def test_callbacks_that_contradict_each_other_on_one_token_follow_the_rule():
     first = combine(rollouts, "primary", "first_to_object", objections)[0]
     assert first[0].tolist() == [1.0, -1.0, 1.0, 1.0]
     assert first[2].tolist() == [1.0, 1.0, -1.0, 1.0]
+
+
+def test_by_minimum_nothing_behind_the_first_fault_is_learned_from_whoever_sees_it():
+    spans = [(i, i + 1) for i in range(3)] + [(3, 3)]
+    for faults in ((1, None), (None, 1), (2, 1)):  # where each of two tools sees a fault
+        tools = {}
+        for name, fault in zip(("primary", "other"), faults, strict=True):
+            findings = () if fault is None else (Finding(fault, fault + 1, "syntax", ""),)
+            reward = token_rewards(
+                "until_error", Certificate(not findings, float(not findings), findings), spans, True, failure_reward=-1.0
+            )
+            tools[name] = ([reward.values.tolist()] * 3, [reward.loss_mask.tolist()] * 3, [True] * 3)
+        values, loss_mask = combine(batch(**tools), "primary", "minimum")
+        assert values[0][loss_mask[0]].tolist() == [0.0, -1.0]
 
 
 def test_rows_left_out_are_counted_for_every_other_callback():

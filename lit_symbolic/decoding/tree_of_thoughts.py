@@ -107,7 +107,7 @@ def tree_of_thoughts(
         for row, (ids, logprobs) in enumerate(_rows(generation)):
             grown = _grown(open_thoughts[row // settings.proposals], ids, logprobs, max_new_tokens, eos_ids)
             spent.add("samples", grown.root, 1)
-            spent.add("tokens", grown.root, len(grown.ids) - grown.step)
+            spent.add("tokens", grown.root, len(ids))  # sampled, though some may have no room in the answer
             fresh.setdefault((grown.root, grown.ids), grown)
         judged: list[list[Thought]] = [[] for _ in prompts]
         for thought in judge(list(fresh.values())):

@@ -127,10 +127,10 @@ class EvaluatedModule(IterationModule):
             if not rows:
                 break
             answers = rollouts.answers()
-            for row in rows:
-                earlier[row] = (*earlier[row], answers[row])
             given = self.rollout(asked, 1, settings, generator, evaluation.search)
             given.spent = one_attempt(given)
+            for row, again in zip(rows, given.answers(), strict=True):
+                earlier[row] = (*earlier[row], answers[row] if again.certificate.is_evidence else again)
             rollouts = rollouts.replaced(rows, given)
         self._metrics[stage].to(self.device).update(rollouts)
         return [replace(answer, earlier=before) for answer, before in zip(rollouts.answers(), earlier, strict=True)]

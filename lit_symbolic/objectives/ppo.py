@@ -170,11 +170,11 @@ def adapted_coefficient(coefficient: float, kl: float, target: float, answers: i
         kl: Mean over answers of the KL summed over an answer, in nats.
         target: Wanted value of ``kl``.
         answers: Answers that were sampled since the last call.
-        horizon: Answers over which the coefficient adapts.
+        horizon: Answers over which the coefficient adapts. One call moves it by a fifth at most, however short this is.
 
     Example:
         >>> round(adapted_coefficient(0.1, kl=12.0, target=6.0, answers=100, horizon=1000), 4)
         0.102
     """
     error = min(max(kl / target - 1.0, -0.2), 0.2)
-    return coefficient * (1.0 + error * answers / horizon)
+    return coefficient * (1.0 + error * min(answers / horizon, 1.0))

@@ -34,7 +34,8 @@ class SampledAnswer:
         rewards: Combined reward of each token.
         loss_mask: Whether each token counts in the policy loss.
         ended: Whether the answer ended by itself.
-        earlier: The attempts before this one, each of which the verifier refused.
+        earlier: The attempts before this one, each of which the verifier refused; and those behind it about which it could say nothing,
+            which do not take its place.
     """
 
     problem: Problem
@@ -110,30 +111,33 @@ class Rollouts:
     def replaced(self, rows: Sequence[int], others: Rollouts) -> Rollouts:
         """A copy with other answers in some rows, which the same callbacks have scored; what these cost is added.
 
+        An answer about which there is no evidence adds its cost and takes no place: whether it is better is not known.
+
         Args:
             rows: Which rows.
             others: An answer for each of them, in order.
         """
         at = torch.tensor(list(rows), device=self.ids.device)
+        known = torch.tensor([certificate.is_evidence for certificate in others.certificates], device=self.ids.device)
 
         def laid(name: str, ours: Any, theirs: Any) -> Any:
             if isinstance(ours, dict):
                 return {key: laid(name, value, theirs[key]) for key, value in ours.items()}
             if isinstance(ours, list):
-                found = dict(zip(rows, theirs, strict=True))
+                found = {row: other for row, other, is_known in zip(rows, theirs, known.tolist(), strict=True) if is_known}
                 return [found.get(row, own) for row, own in enumerate(ours)]
             if not isinstance(ours, Tensor):
                 return ours
             if name == "spent":
                 return ours.index_add(0, at, theirs.to(ours))
             if ours.ndim == 1:
-                return ours.index_copy(0, at, theirs.to(ours))
+                return ours.index_copy(0, at[known], theirs.to(ours)[known])
             longest = max(ours.shape[1], theirs.shape[1])
             padded = [
                 pad(values, (longest - values.shape[1], 0) if name.startswith("prompt") else (0, longest - values.shape[1]))
                 for values in (ours, theirs.to(ours))
             ]
-            return padded[0].index_copy(0, at, padded[1])
+            return padded[0].index_copy(0, at[known], padded[1][known])
 
         return replace(self, **{f.name: laid(f.name, getattr(self, f.name), getattr(others, f.name)) for f in fields(self)})
 

@@ -171,6 +171,18 @@ def test_no_answer_is_longer_than_it_may_be() -> None:
     assert spent.tensors()["tokens"].tolist() == [5.0]
 
 
+def test_tokens_that_have_no_room_in_an_answer_were_sampled_and_are_paid_for() -> None:
+    tree: Tree = {
+        (): [([3, 3, 3, STOP], -1.0), ([4, STOP], -1.0)],
+        (3, 3, 3, STOP): [([5] * 9, -1.0)],
+        (4, STOP): [([6] * 9, -1.0)],
+    }
+    [answer], spent = searched(tree, by(lambda ids: float(len(ids))), room=6, proposals=2, keep=2)
+    assert len(answer.ids) == 6
+    # Two steps of 4 and 2 tokens; behind each of them two more, of the 4 tokens that the shorter one has room for.
+    assert spent.tensors()["tokens"].tolist() == [4 + 2 + 2 * 4 + 2 * 4]
+
+
 def test_searches_side_by_side_do_not_meet() -> None:
     tree: Tree = {(): [([3, EOS], -1.0), ([4, EOS], -1.0)]}
 

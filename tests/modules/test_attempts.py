@@ -16,7 +16,7 @@ from lit_symbolic.policies import HuggingFacePolicy, Lora, TinyLlama
 from lit_symbolic.policies.tiny import task_tokenizer, tiny_tokenizer
 from lit_symbolic.rollouts.batch import SampledAnswer
 from scripted import Script, ScriptedEngine
-from toys import FailsAsTold, Say
+from toys import DiesOn, FailsAsTold, Say
 
 QUIET: dict[str, Any] = {
     **TRAINER_DEFAULTS,
@@ -133,6 +133,17 @@ def test_an_answer_without_evidence_is_not_asked_for_again(policy: TinyLlama) ->
     task = Faulty(count=2, judge=FailsAsTold(), faults=("crash",))
     _, logged, _ = run(lambda text, sample: "a", task, policy, attempts=2)
     assert (logged["attempt_1/answers"], logged["attempt_2/answers"], logged["no_evidence_count"]) == (2, 1, 1)
+
+
+def test_an_attempt_about_which_nothing_is_known_leaves_the_refused_answer_standing(policy: TinyLlama) -> None:
+    task = Talking(count=3, judge=DiesOn("d"))
+    answers, logged, _ = run(lambda text, sample: "d" if "wrong" in text else "ca"[sample], task, policy, attempts=3, samples=2)
+    assert [answer.text for answer in answers] == ["c", "a"] * 3
+    assert [[other.text for other in answer.earlier] for answer in answers] == [[], ["d", "d"]] * 3
+    assert (logged["success_rate"], logged["pass@1"], logged["pass@2"], logged["no_evidence_count"]) == (0.5, 0.5, 1.0, 0.0)
+    assert [logged[f"attempt_{k}/answers"] for k in (1, 2, 3)] == [6, 3, 3]
+    assert [logged[f"attempt_{k}/no_evidence_count"] for k in (1, 2, 3)] == [0, 3, 3]
+    assert logged["spent/samples"] == (6 + 3 + 3) / 6
 
 
 def test_a_second_prompt_that_does_not_fit_is_counted_and_the_first_answer_stands() -> None:

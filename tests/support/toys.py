@@ -77,6 +77,18 @@ class FailsAsTold:
         return Arbitrary().verify(problem, text)
 
 
+@dataclass(frozen=True)
+class DiesOn:
+    """Crashes on answers with one word; judges as :class:`SaysTheRightWords` elsewhere."""
+
+    word: str
+
+    def verify(self, problem: Problem, text: str) -> Certificate:
+        if self.word in text.split():
+            raise RuntimeError(f"told to crash on {self.word}")
+        return SaysTheRightWords().verify(problem, text)
+
+
 @dataclass
 class Say(Task):
     """Problems that differ by name only: answer ``right``. Demonstrations are drawn from ``answers``."""
