@@ -14,6 +14,7 @@ from functools import cache
 
 from rdkit import Chem
 
+from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, group_named
 
 MAX_DRAWS = 1_000
@@ -39,14 +40,14 @@ class Assembled:
 
     @property
     def key(self) -> str:
-        """Normal form of what is asked, whatever the order and the words.
+        """Normal form of what is asked, whatever the order and the words; groups that the same molecules have are one.
 
         Example:
-            >>> Assembled(("nitro", "ether"), 1, (10, 13), "COc1ccc(cc1)[N+](=O)[O-]").key
-            'ether, nitro; 1 rings; 10-13 atoms'
+            >>> Assembled(("nitro", "ether", "benzene"), 1, (10, 13), "COCc1ccc(cc1)[N+](=O)[O-]").key
+            'ether, nitro, phenyl; 1 rings; 10-13 atoms'
         """
         low, high = self.heavy_atoms
-        return f"{', '.join(sorted(self.groups))}; {self.rings} rings; {low}-{high} atoms"
+        return f"{', '.join(sorted({_same(name) for name in self.groups}))}; {self.rings} rings; {low}-{high} atoms"
 
 
 # --- parts ---
@@ -302,7 +303,7 @@ def draw_molecule(rng: random.Random, max_heavy_atoms: int = 24, min_groups: int
         mol = joined(scaffold, parts)
         if mol is None or mol.GetNumHeavyAtoms() > max_heavy_atoms:
             continue
-        there = [name for name in dict.fromkeys(names) if has_group(mol, name)]
+        there = list({_same(name): name for name in reversed(names) if has_group(mol, name)}.values())[::-1]
         if len(there) >= min_groups:
             return mol, there
     raise ValueError(
@@ -332,6 +333,14 @@ def _turned(linker: str) -> str:
     mol = _mol(linker)
     places = [atom.GetIdx() for atom in mol.GetAtoms() if not atom.GetAtomicNum()]
     return str(Chem.MolToSmiles(mol, rootedAtAtom=places[-1], canonical=False))
+
+
+@cache
+def _same(name: str) -> str:
+    """The first name in the table of a group that the same molecules have: a phenyl group is a benzene ring."""
+    group = group_named(name)
+    asked = (group.smarts, group.at_least)
+    return next(other.name for other in FUNCTIONAL_GROUPS if (other.smarts, other.at_least) == asked)
 
 
 def has_group(mol: Chem.Mol, name: str) -> bool:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
+from rdkit.Chem import Fragments
 
 from lit_symbolic.tasks.generating.molecule_parts import (
     ASKED,
@@ -48,6 +49,47 @@ def test_a_drawn_molecule_has_what_its_description_asks_for():
         assert found.heavy_atoms[0] <= mol.GetNumHeavyAtoms() <= found.heavy_atoms[1] == found.heavy_atoms[0] + 3
 
 
+RDKIT_COUNTS = {
+    "aldehyde": Fragments.fr_aldehyde,
+    "amidine": Fragments.fr_amidine,
+    "azide": Fragments.fr_azide,
+    "carboxylic acid": Fragments.fr_COO,
+    "carboxylic ester": Fragments.fr_ester,
+    "ether": Fragments.fr_ether,
+    "ethyl ester": Fragments.fr_ester,
+    "furan": Fragments.fr_furan,
+    "guanidine": Fragments.fr_guanido,
+    "hydrazone": Fragments.fr_hdrzone,
+    "imidazole": Fragments.fr_imidazole,
+    "imine": Fragments.fr_Imine,
+    "isocyanate": Fragments.fr_isocyan,
+    "lactone": Fragments.fr_lactone,
+    "methyl ester": Fragments.fr_ester,
+    "morpholine": Fragments.fr_morpholine,
+    "nitrile": Fragments.fr_nitrile,
+    "nitro": Fragments.fr_nitro,
+    "oxazole": Fragments.fr_oxazole,
+    "piperazine": Fragments.fr_piperzine,
+    "piperidine": Fragments.fr_piperdine,
+    "pyridine": Fragments.fr_pyridine,
+    "sulfonamide": Fragments.fr_sulfonamd,
+    "tetrazole": Fragments.fr_tetrazole,
+    "thiazole": Fragments.fr_thiazole,
+    "thiophene": Fragments.fr_thiophene,
+    "urea": Fragments.fr_urea,
+}
+
+
+def test_a_group_that_is_asked_for_is_one_by_rdkits_own_counts():
+    counted = Counter()
+    for found in DRAWN:
+        mol = Chem.MolFromSmiles(found.smiles)
+        for name in set(found.groups) & set(RDKIT_COUNTS):
+            counted[name] += 1
+            assert RDKIT_COUNTS[name](mol), (name, found.smiles)
+    assert set(counted) == set(RDKIT_COUNTS)
+
+
 def test_settings_bound_molecules_and_descriptions():
     rng = random.Random(0)
     found = [draw_described(rng, (1, 1), 6, 10) for _ in range(100)]
@@ -73,6 +115,18 @@ def test_one_question_is_asked_in_several_ways_and_its_normal_form_is_the_same()
     other = Assembled(found.groups[::-1], found.rings, found.heavy_atoms, "C")
     assert other.key == found.key
     assert len({describe(found, random.Random(seed)) for seed in range(100)}) > 20
+
+
+def test_questions_have_one_normal_form_exactly_if_the_same_molecules_answer_them():
+    def demanded(found):
+        return {(group_named(name).smarts, group_named(name).at_least) for name in found.groups}, found.rings, found.heavy_atoms
+
+    by_key = {}
+    for found in DRAWN:
+        assert by_key.setdefault(found.key, demanded(found)) == demanded(found)
+        assert len(demanded(found)[0]) == len(found.groups), "none is named twice"
+    assert len({repr(sorted(groups)) + repr(size) for groups, *size in by_key.values()}) == len(by_key)
+    assert Assembled(("benzene", "nitro"), 1, (9, 12), "").key == Assembled(("nitro", "phenyl"), 1, (9, 12), "").key
 
 
 def test_atoms_that_do_not_belong_together_are_not_bound():

@@ -21,6 +21,60 @@ def test_each_pattern_finds_its_example_and_not_its_near_miss(group):
     assert not has(group.absent, group)
 
 
+@pytest.mark.parametrize(
+    ("name", "smiles"),
+    [
+        ("pyridine", "C1CCNCC1"),
+        ("pyridine", "O=C1CCCCN1"),
+        ("piperidine", "c1ccncc1"),
+        ("piperidine", "C1CC=CCN1"),
+        ("indole", "C1CCC2NCCC2C1"),
+        ("pyrazole", "C1CNNC1"),
+        ("triazole", "c1cc[nH]c1-c1cc[nH]c1-c1cc[nH]c1"),
+        ("tetrazole", "c1c[nH]c(-c2ncc[nH]2)n1"),
+        ("triazine", "c1ccc(nc1)-c1ncccn1"),
+        ("benzyl", "N#Cc1ccccc1"),
+        ("primary amine", "NS(C)(=O)=O"),
+        ("secondary amine", "CNC(C)=S"),
+        ("tertiary amine", "CN(C)C=O"),
+        ("ether", "CC(=O)OC"),
+        ("ether", "c1ccoc1"),
+        ("thioether", "CC(=O)SC"),
+        ("carboxylic acid", "CNC(=O)O"),
+        ("carboxylic acid", "COC(=O)O"),
+        ("methyl ester", "COC(=O)N(C)C"),
+        ("secondary carboxamide", "CNC(N)=O"),
+        ("imine", "CC(=N)N"),
+        ("amidine", "CNC(=N)N"),
+    ],
+)
+def test_a_name_is_not_met_by_what_is_called_otherwise(name, smiles):
+    assert not has(smiles, group_named(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "smiles"),
+    [
+        ("pyridine", "c1ccc2ncccc2c1"),  # a ring of a larger system
+        ("pyridine", "O=c1cccc[nH]1"),
+        ("pyridine", "C[n+]1ccccc1"),
+        ("purine", "Nc1nc2nc[nH]c2c(=O)[nH]1"),
+        ("pyrrolidine", "O=C(O)C1CCCN1"),
+        ("triazine", "Nc1nnccn1"),
+        ("triazole", "c1c[nH]nn1"),
+        ("carboxylic acid", "O=CO"),
+        ("carboxylic ester", "O=C1CCCO1"),
+        ("tertiary amine", "C[NH+](C)C"),
+        ("primary amine", "C[NH3+]"),
+        ("secondary amine", "C1CCNCC1"),
+        ("ether", "C1COCCO1"),
+        ("imine", "C1CC=NC1"),
+    ],
+)
+def test_a_name_is_met_by_each_of_its_kind(name, smiles):
+    assert has(smiles, group_named(name))
+
+
 def test_every_name_means_one_group_and_is_found_in_singular_and_plural():
     listed = [name for group in FUNCTIONAL_GROUPS for name in group.names]
     assert len(listed) == len(set(listed)) >= 200
