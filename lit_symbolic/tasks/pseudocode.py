@@ -28,7 +28,7 @@ HEADERS = ("algorithm", "iostream", "sstream", "vector")
 DRAWN_STANDARD = "gnu++17"
 FLAGS = ("-O0",)
 
-INPUTS_EACH = 12
+INPUTS_EACH = 24
 WORKED_EXAMPLES = 2
 VOCABULARY_PROGRAMS = 400
 PIECES = (

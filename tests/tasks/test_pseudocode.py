@@ -193,8 +193,8 @@ def test_the_vocabulary_is_the_same_for_everyone_writes_everything_and_keeps_tok
         ({"blocks": (0, 1)}, "blocks are two numbers"),
         ({"test_problems": 0}, "at least 1"),
         ({"max_lines": 0}, "max_lines is at least 1, or null"),
-        ({"public_tests": 0, "hidden_tests": 0}, "1 to 12 together"),
-        ({"hidden_tests": 11}, "1 to 12 together"),
+        ({"public_tests": 0, "hidden_tests": 0}, "1 to 24 together"),
+        ({"hidden_tests": 23}, "1 to 24 together"),
     ],
 )
 def test_an_argument_out_of_range_is_named(options, message):

@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lit_symbolic.tasks.generating.expected import TOGETHER, ExpectedOutputs
+from lit_symbolic.tasks.generating.program_sketches import one_operator_wrong
+
+MISTAKES = 7
+"""So many wrong programs are run beside each, spread over its operators: what they write says which inputs tell them apart."""
 
 
 class TestBench:
@@ -33,7 +37,7 @@ class TestBench:
         Args:
             prefix: The fact of that name.
             code: The program.
-            inputs: More than are needed: those on which it writes something new come first.
+            inputs: More than are needed: those come first on which programs with one wrong operator write something else.
         """
         with self._lock:
             self._drawn += 1
@@ -49,22 +53,35 @@ class TestBench:
             waiting = [facts for _, facts in sorted(self._waiting.items())]
             others = [facts for facts in waiting if facts is not wanted]
             others.sort(key=lambda facts: facts.number < wanted.number)
-            settled = [wanted, *others[: TOGETHER - 1]]
-            outputs = self.expected.of([(facts.code, facts.inputs) for facts in settled])
-            for facts, written in zip(settled, outputs, strict=True):
-                facts.known["tests"] = self._chosen(facts.inputs, written)
+            settled = [wanted, *others[: TOGETHER // (1 + MISTAKES) - 1]]
+            groups = [[facts.code, *_some(one_operator_wrong(facts.code))] for facts in settled]
+            programs = [(code, facts.inputs) for facts, codes in zip(settled, groups, strict=True) for code in codes]
+            outputs = iter(self.expected.of(programs))
+            for facts, codes in zip(settled, groups, strict=True):
+                written, *mistaken = [next(outputs) for _ in codes]
+                facts.known["tests"] = self._chosen(facts.inputs, written, mistaken)
                 self._waiting.pop(facts.number, None)
 
-    def _chosen(self, inputs: Sequence[str], outputs: Sequence[str]) -> list[dict[str, Any]]:
-        first: dict[str, int] = {}
-        for index, output in enumerate(outputs):
-            first.setdefault(output, index)
-        order = [*first.values(), *(index for index in range(len(inputs)) if index not in set(first.values()))]
-        chosen = order[: self.public + self.hidden]
-        return [
-            {"input": inputs[index], "output": outputs[index], "hidden": place >= self.public}
-            for place, index in enumerate(chosen)
-        ]
+    def _chosen(self, inputs: Sequence[str], outputs: Sequence[str], mistaken: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+        """Tests, each of which finds as many mistakes as it can that those before it did not, and then writes something new."""
+        left = [index for index, given in enumerate(inputs) if given not in inputs[:index]]
+        unfound, seen, tests = list(mistaken), set[str](), list[dict[str, Any]]()
+        while left and len(tests) < self.public + self.hidden:
+            index = max(
+                left,
+                key=lambda index: (sum(other[index] != outputs[index] for other in unfound), outputs[index] not in seen, -index),
+            )
+            left.remove(index)
+            unfound = [other for other in unfound if other[index] == outputs[index]]
+            seen.add(outputs[index])
+            tests.append({"input": inputs[index], "output": outputs[index], "hidden": len(tests) >= self.public})
+        return tests
+
+
+def _some(mistakes: Sequence[str]) -> Sequence[str]:
+    """At most so many as are run, evenly spread."""
+    step = max(1, -(-len(mistakes) // MISTAKES))
+    return mistakes[::step]
 
 
 class LateFacts(Mapping[str, Any]):

@@ -12,6 +12,13 @@ import re
 KINDS = (("+", "-", "*", "/", "%"), ("<", ">", "<=", ">=", "==", "!="), ("+=", "-=", "*="), ("max", "min"))
 """What is drawn in place of each other. ``/=`` stays: a loop may end by it."""
 
+NEIGHBOURS = {
+    **{"+": ("-",), "-": ("+",), "*": ("+",), "/": ("%",), "%": ("/",)},  # what divides stays so: a sum may be 0
+    **{"<": ("<=", ">"), ">": (">=", "<"), "<=": ("<", ">="), ">=": (">", "<="), "==": ("!=", ">="), "!=": ("==",)},
+    **{"+=": ("-=",), "-=": ("+=",), "*=": ("+=",), "max": ("min",), "min": ("max",)},
+}
+"""What an operator is most likely taken for."""
+
 _OPERATOR = re.compile(r"(?<= )(?:[-+*]=|[<>=!]=|[-+*/%<>])(?= )|\b(?:max|min)(?=\()")
 _LOOP = re.compile(r"\s*(?:for|while)\b")
 _KIND_OF = {operator: kind for kind in KINDS for operator in kind}
@@ -37,3 +44,22 @@ def draw_operators(code: str, kept: float, rng: random.Random) -> str:
         return match[0] if rng.random() < kept else rng.choice(_KIND_OF[match[0]])
 
     return "\n".join(line if _LOOP.match(line) else _OPERATOR.sub(drawn, line) for line in code.split("\n"))
+
+
+def one_operator_wrong(code: str) -> list[str]:
+    """The programs that differ from this one in one operator, taken for a neighbour; those of lines that begin a loop stay.
+
+    Args:
+        code: A program with spaces around its operators, that ends on all its inputs: so do these.
+
+    Example:
+        >>> one_operator_wrong("x = a + 2;\\ny = max(x, 3);")
+        ['x = a - 2;\\ny = max(x, 3);', 'x = a + 2;\\ny = min(x, 3);']
+    """
+    found, lines = [], code.split("\n")
+    for number, line in enumerate(lines):
+        for match in () if _LOOP.match(line) else _OPERATOR.finditer(line):
+            for other in NEIGHBOURS[match[0]]:
+                changed = f"{line[: match.start()]}{other}{line[match.end() :]}"
+                found.append("\n".join([*lines[:number], changed, *lines[number + 1 :]]))
+    return found

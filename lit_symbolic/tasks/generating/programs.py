@@ -29,6 +29,8 @@ MOST_NUMBERS = 6
 """So many are read by a loop at most."""
 
 _WORD = re.compile(r"\"[^\"]*\"|[A-Za-z_]\w*")
+_NUMBER = re.compile(r"\b\d+\b")
+_BY_ONE = re.compile(r" \+= 1;")
 _VARIABLES = frozenset((*NAMES, "i", *ARRAYS))
 
 
@@ -63,26 +65,35 @@ class DrawnProgram:
         return normal_form(line.code for line in self.lines)
 
     def input(self, rng: random.Random) -> str:
-        """An input of the form that the program reads."""
+        """An input of the form that the program reads; every third number is one that the program speaks of, or stands beside one."""
         words: list[int] = []
         last: list[int] = []
         for read in self.reads:
             for _ in range(1 if read.times is None else last[read.times]):
-                words += [rng.randint(low, high) for low, high in read.ranges]
+                words += [self._number(low, high, rng) for low, high in read.ranges]
             last.append(words[-1])
         return " ".join(map(str, words)) + "\n"
 
+    def _number(self, low: int, high: int, rng: random.Random) -> int:
+        spoken_of = [int(word) for line in self.lines for word in _NUMBER.findall(line.code)]
+        if spoken_of and rng.random() < 1 / 3:
+            return min(max(rng.choice(spoken_of) + rng.randint(-1, 1), low), high)
+        return rng.randint(low, high)
+
 
 def normal_form(code: Iterable[str]) -> str:
-    """Lines of code with the grammar's variables renamed in the order in which they come.
+    """Lines of code with the grammar's variables renamed in the order in which they come; what is said alike is one.
 
     Example:
         >>> normal_form(["int b, a;", "a = b + 7;", 'cout << "a";'])
         'int v0, v1;\\nv1 = v0 + 7;\\ncout << "a";'
+        >>> normal_form(["n += 1;"]) == normal_form(["k++;"])
+        True
     """
     names: dict[str, str] = {}
     return _WORD.sub(
-        lambda match: names.setdefault(match[0], f"v{len(names)}") if match[0] in _VARIABLES else match[0], "\n".join(code)
+        lambda match: names.setdefault(match[0], f"v{len(names)}") if match[0] in _VARIABLES else match[0],
+        _BY_ONE.sub("++;", "\n".join(code)),
     )
 
 

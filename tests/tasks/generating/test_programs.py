@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lit_symbolic.tasks.generating.bench import TestBench
+from lit_symbolic.tasks.generating.bench import MISTAKES, TestBench, _some
 from lit_symbolic.tasks.generating.expected import ExpectedOutputs
+from lit_symbolic.tasks.generating.program_sketches import one_operator_wrong
 from lit_symbolic.tasks.generating.programs import draw_program, normal_form
 from lit_symbolic.tasks.generating.sentences import NAMES
 from lit_symbolic.tasks.listing import program
@@ -179,7 +180,11 @@ class TestOutputs:
         facts = [bench.facts("", *one) for one in asked(5, seed=5)]
         assert (facts[0]["prefix"], asked_for) == ("", [])
         assert len(facts[2]["tests"]) == len(facts[4]["tests"]) == 2
-        assert asked_for == [5], "those that nobody holds any more are not run"
+        [together] = asked_for
+        programs = [code for code, _ in asked(5, seed=5)]
+        assert together == sum(1 + min(MISTAKES, len(_some(one_operator_wrong(code)))) for code in programs), (
+            "those that nobody holds any more are not run"
+        )
 
     def test_facts_are_a_mapping_that_arrives_as_a_plain_dictionary(self, expected):
         facts = TestBench(expected, 1, 1).facts("#include <iostream>\n", *asked(1)[0])
@@ -193,6 +198,43 @@ class TestOutputs:
         code = "int main() {\n  int a;\n  cin >> a;\n  cout << a / 10 << endl;\n  return 0;\n}"
         facts = TestBench(expected, 1, 2).facts("", code, ("1\n", "2\n", "3\n", "11\n", "12\n", "25\n"))
         assert [test["input"] for test in facts["tests"]] == ["1\n", "11\n", "25\n"]
+
+    def test_inputs_that_tell_a_wrong_operator_come_first(self, expected):
+        code = "int main() {\n  int a;\n  cin >> a;\n  if (a < 7) {\n    a += 2;\n  }\n  cout << a << endl;\n  return 0;\n}"
+        facts = TestBench(expected, 1, 1).facts("", code, ("1\n", "3\n", "3\n", "9\n", "7\n"))
+        # 1 finds the wrong sum and `a > 7`; only 7 tells `a < 7` from `a <= 7`; 9 finds `a > 7` alone.
+        assert [test["input"] for test in facts["tests"]] == ["1\n", "7\n"]
+
+    def test_an_input_is_no_test_twice(self, expected):
+        code = "int main() {\n  int a;\n  cin >> a;\n  cout << a * 3 << endl;\n  return 0;\n}"
+        facts = TestBench(expected, 1, 3).facts("", code, ("1\n", "1\n", "2\n", "1\n"))
+        assert sorted(test["input"] for test in facts["tests"]) == ["1\n", "2\n"]
+
+    def test_few_wrong_programs_pass_the_tests_of_a_drawn_one(self, expected):
+        rng, bench, found = random.Random(8), TestBench(expected, 2, 4), drawn(60, (1, 3), seed=9)
+        facts = [bench.facts("", code_of(one), tuple(one.input(rng) for _ in range(24))) for one in found]
+        pairs = []
+        for one, known in zip(found, facts, strict=True):
+            inputs = (*(test["input"] for test in known["tests"]), *(one.input(rng) for _ in range(60)))
+            pairs += [(known.code, inputs), (rng.choice(one_operator_wrong(known.code) or [known.code]), inputs)]
+        written = expected.of(pairs)
+        told = apart = 0
+        for known, here, there in zip(facts, written[::2], written[1::2], strict=True):
+            tests = len(known["tests"])
+            apart += here != there
+            told += here[:tests] != there[:tests]
+        assert apart > 30
+        assert told > 0.9 * apart
+
+
+def test_what_is_said_alike_has_one_normal_form():
+    said = {}
+    for found in drawn(3000, (1, 3)):
+        for line in found.lines:
+            if line.text:
+                said.setdefault(line.text, set()).add(normal_form([line.code]))
+    assert sum(text.endswith(" by 1") for text in said) > 5, "among them what could be ++ and += 1"
+    assert not {text: codes for text, codes in said.items() if len(codes) > 1}
 
 
 def test_without_a_compiler_it_is_said_what_to_install():
