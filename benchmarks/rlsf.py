@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsf_report import last, pictures, report
-from rlsf_sources import SEEDS, SOURCES, Source, digest_of
+from rlsf_sources import SOURCES, Source, digest_of
 from runs import Run, Scale, environment, iteration_seconds, shown, write_json
 
 TUNING_SEED = 100
@@ -251,20 +251,20 @@ def of(source: Source, arm: str, seed: int) -> dict[str, Any]:
     return {"task": source.task, "data": source.data, "arm": arm, "seed": seed}
 
 
-def groups(sources: Iterable[Source], seeds: Sequence[int]) -> Iterator[tuple[Source, int]]:
+def groups(sources: Iterable[Source], seeds: Sequence[int] | None) -> Iterator[tuple[Source, int]]:
     """One seed of everything first."""
     wanted = list(sources)
-    for seed in seeds:
+    for number in range(max((len(source.seeds) for source in wanted), default=0)):
         for source in wanted:
-            if seed in source.seeds:
-                yield source, seed
+            if number < len(source.seeds) and (seeds is None or source.seeds[number] in seeds):
+                yield source, source.seeds[number]
 
 
 def main() -> None:
     """Run what is missing and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", nargs="+", choices=[source.name for source in SOURCES], help="all by default")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="those of each source by default")
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, "continued"], default=[*ARMS, "continued"])
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--tuning-iterations", type=int, default=TUNING_ITERATIONS)

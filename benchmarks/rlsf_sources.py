@@ -57,10 +57,11 @@ SOURCES = (
             *("--model.max_new_tokens", "64", "--data.task.solution_share", "0.2"),
         ),
     ),
-    Source("molecules", "generator"),
+    # Seed 1 of an easier start was seen before the token form was fixed (docs/training.md): the reported seeds are others.
+    Source("molecules", "generator", seeds=(4, 5, 6), version=2),  # 2: groups are met by what a chemist calls so
     Source("forward_synthesis", "generator"),
     Source("retrosynthesis", "generator", version=2),  # 2: no product is in two splits, whatever it is made from
-    Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS)),
+    Source("pseudocode", "generator", evaluation=("--data.test_limit", "200", *PROGRAMS), version=2),  # 2: tests tell operators
     Source(
         "retrosynthesis",
         "uspto50k",

@@ -61,19 +61,19 @@ def test_a_short_version_of_the_training_tables_runs_and_a_finished_cell_is_not_
 def test_a_short_version_of_rlsfs_comparison_runs_and_says_what_it_did_not_run(
     run_script: RunScript, runs_made: list[SymbolicCLI], tmp_path: Path
 ) -> None:
-    chosen = ("--sources", "molecules-generator", "--arms", "token", "--trials", "gae", "--seeds", "1")
+    chosen = ("--sources", "molecules-generator", "--arms", "token", "--trials", "gae", "--seeds", "4")
     run_script("rlsf", "--quick", str(tmp_path), *chosen, "--iterations", "2", "--side-by-side", "1")
     assert len(runs_made) == 4  # two are trained, two evaluated
     results = tmp_path / "results" / "rlsf"
     assert {path.stem for path in results.glob("*.json")} == {
-        "molecules-generator-start-seed1",
-        "molecules-generator-token-seed1",
+        "molecules-generator-start-seed4",
+        "molecules-generator-token-seed4",
     }
-    cell = json.loads((results / "molecules-generator-token-seed1.json").read_text())
+    cell = json.loads((results / "molecules-generator-token-seed4.json").read_text())
     assert len(cell["curves"]["train/success_rate"]) == 2
     assert {"pass@1", "mean_length", "end_rate", "validity"} <= cell["test"].keys()
     text = (tmp_path / "results" / "rlsf.md").read_text()
-    assert "| + token reward | 1 (not run: 2, 3) | 2 (too short) | gae |" in text
+    assert "| + token reward | 4 (not run: 5, 6) | 2 (too short) | gae |" in text
     assert "| + Boolean reward | not run |" in text
 
 
@@ -193,7 +193,7 @@ def test_the_comparison_counts_seeds_beyond_the_spread_and_the_rollouts_that_wer
     )
     assert "Every seed of the token arm above every seed of the Boolean one: game24-generator;" in text
     # Boolean's last ten are 0.3225 on average; the mean of ten of 0.1 + 0.01 i is there first at i = 18 to 27.
-    assert "| 2.0 [1.0, 3.0] | -3.0 [-4.0, -2.0] | 0.47 [0.47, 0.47] (3 of 3 seeds) |" in text
+    assert "| 2.0 [1.0, 3.0] | -3.0 [-4.0, -2.0] | 0.47 [0.47, 0.47] (3 of 3 seeds); 1.00 [1.00, 1.00] |" in text
     assert "At most half of the rollouts in every seed: game24-generator." in text
     drawn = rlsf_report.pictures(tmp_path, rlsf.SOURCES)
     assert drawn.keys() == {"game24-generator"}
