@@ -28,10 +28,10 @@ class NoisyVerifier:
 
     - ``outcome``: right and wrong are exchanged. A right answer is called wrong without saying where (an empty finding at its end,
       score 0); a wrong one is called right (no findings, score 1).
-    - ``contradict``: the places are exchanged. A finding stands on a word that the wrapped tool holds right, and one of the wrapped
-      tool's findings is gone; so beside the wrapped tool the two disagree about the same characters. A right answer is called
-      wrong then (score 0); a wrong one stays wrong. An answer without a word that is held right only loses a finding, and one
-      without either is left alone.
+    - ``contradict``: the places are exchanged. A finding stands on a word that the wrapped tool holds right, before its first finding
+      if one stands there, and one of the wrapped tool's findings is gone; so beside the wrapped tool the two disagree about the same
+      characters, where a reward that ends at the first fault sees it. A right answer is called wrong then (score 0); a wrong one stays
+      wrong. An answer without a word that is held right only loses a finding, and one without either is left alone.
 
     Measures, and what else the wrapped tool says, stay. Where it has no evidence, there is nothing to err about. The answers are
     drawn each by itself: of many different ones a share of about ``rate`` is erred about, and one that is written often counts as
@@ -98,6 +98,8 @@ def _contradicted(certificate: Certificate, text: str, evidence: str, rng: rando
     findings = list(certificate.findings)
     words = [match.span() for match in WORD.finditer(text)]
     right = [span for span in words if not any(f.start < span[1] and span[0] < f.end for f in findings)]
+    first = min((finding.start for finding in findings), default=len(text))
+    right = [span for span in right if span[1] <= first] or right
     if findings:
         findings.pop(rng.randrange(len(findings)))
     if right:

@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import re
 from dataclasses import dataclass
 from typing import get_args
 
@@ -73,6 +74,9 @@ def test_whatever_it_wraps_it_gives_a_certificate_that_is_the_truth_or_the_state
         made_up = [finding for finding in said.findings if finding.kind == "noise"]
         assert len(made_up) <= 1
         assert all(text[f.start : f.end].strip() and not covered(truth) & set(range(f.start, f.end)) for f in made_up)
+        before = text[: min((f.start for f in truth.findings), default=len(text))]
+        if re.search(r"\S+\s", before) or (not truth.findings and before.strip()):  # a whole word stands before the first fault
+            assert all(f.end <= len(before) for f in made_up)
         kept = [finding for finding in said.findings if finding.kind != "noise"]
         assert len(kept) == max(0, len(truth.findings) - 1)
         assert set(kept) <= set(truth.findings)
