@@ -1,8 +1,9 @@
 """Certifies molecules with RDKit: of a description, of the product of reactants, of the reactants of a product.
 
-An answer is one SMILES or SELFIES, several molecules joined by dots. It must be valid; then each task has checks that hold
-for every right answer: atoms are conserved, the groups asked for are there. They need no reference. With a reference the
-answer is correct if it is the same molecule, and a check that the reference itself fails is not held against an answer.
+An answer is one SMILES or SELFIES, several molecules joined by dots. It must be valid, without a wildcard (``*``) that the reference
+does not have; then each task has checks that hold for every right answer: atoms are conserved, the groups asked for are there.
+They need no reference. With a reference the answer is correct if it is the same molecule, and a check that the reference itself
+fails is not held against an answer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from lit_symbolic.verifiers.molecules.reading import (
     Span,
     canonical,
     known_molecule,
-    read_molecule,
+    read_answer,
+    wildcards_in,
 )
 from lit_symbolic.verifiers.molecules.selfies_text import UNKNOWN_SYMBOL
 from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX_KINDS
@@ -148,7 +150,7 @@ class MoleculeVerifier:
                 False, 0.0, (Finding(0, len(text), TOO_LONG, message),), {"validity": 0.0}, Status.REJECTED, message
             )
         reference = None if problem.reference is None else known_molecule(problem.reference, self.notation)
-        answer = read_molecule(text, self.notation)
+        answer = read_answer(text, self.notation, wildcards_in(problem.reference))
         measures = {"validity": float(answer.valid)}
         if reference is not None:
             measures |= text_measures(answer.smiles or text[slice(*answer.span)], reference.smiles)

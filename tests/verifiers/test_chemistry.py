@@ -34,7 +34,7 @@ def verify(text, reference=None, verifier=None, **facts):
 
 
 @pytest.mark.parametrize(
-    "text", ["CCO", " CCO\n", "c1ccccc1", "[Na+].[Cl-]", "[C][C][O]", "[C][=C][Branch1][C][O][C]", "*CC", "[2H]O[2H]", "[H][H]"]
+    "text", ["CCO", " CCO\n", "c1ccccc1", "[Na+].[Cl-]", "[C][C][O]", "[C][=C][Branch1][C][O][C]", "[2H]O[2H]", "[H][H]"]
 )
 def test_a_valid_molecule_is_correct_without_a_reference(text):
     assert verify(text).correct
@@ -60,7 +60,7 @@ def test_a_valid_molecule_is_correct_without_a_reference(text):
         ("CC\ud800", [("syntax", "\ud800")]),
         ("[C][Xx][O][=C]", [("unknown_symbol", "[Xx]")]),
         ("[C][*H99999]", [("unknown_symbol", "[*H99999]")]),
-        ("C[*H99999]", [("bad_bracket", "99999")]),
+        ("C[CH99999]", [("bad_bracket", "99999")]),
         ("C[#9999]", [("bad_bracket", "9999")]),
     ],
 )
@@ -69,6 +69,39 @@ def test_what_is_not_valid_has_findings_at_its_characters(text, findings):
     assert found(certificate, text) == findings
     assert (certificate.correct, certificate.score, certificate.measures["validity"]) == (False, 0.0, 0.0)
     assert certificate.status == Status.OK
+
+
+@pytest.mark.parametrize(
+    ("text", "findings"),
+    [
+        ("*CC", [("unknown_atom", "*")]),
+        ("CC([2*:1])[#0]O", [("unknown_atom", "[2*:1]"), ("unknown_atom", "[#0]")]),
+        ("*1C", [("unknown_atom", "*"), ("unclosed_ring", "1")]),
+        ("*CF(C)", [("unknown_atom", "*"), ("valence", "F")]),
+        ("*CCO is **it**", [("unknown_atom", "*"), ("syntax", " is **it**")]),
+        ("*" * 90, [("unknown_atom", "*")] * 40),
+    ],
+)
+def test_a_wildcard_is_no_atom_of_an_answer(text, findings):
+    certificate = verify(text)
+    assert found(certificate, text) == findings
+    assert (certificate.correct, certificate.measures["validity"]) == (False, 0.0)
+    assert not verify(text, "CCO", MoleculeVerifier(must_match=False)).correct
+    assert [each for each in found(verify(text, "CCO"), text) if each[0] == "unknown_atom"]
+
+
+def test_a_reference_with_wildcards_allows_as_many():
+    assert verify("C(*)C#N", "*CC#N").correct
+    assert verify("*CC#N", "[1*]CC#N").measures["validity"] == 1.0
+    assert found(verify("*CC(*)#N", "*CC#N"), "*CC(*)#N") == [("valence", "C"), ("unknown_atom", "*")]
+    assert not verify("**1**1C#N", "*CC#N", MoleculeGenerationVerifier(must_match=False), groups=["nitrile"]).correct
+    assert verify("*CC#N", "*CC#N", MoleculeGenerationVerifier(must_match=False), groups=["nitrile"]).correct
+    assert forward("CC(=O)N*", "CC(=O)Cl.N*", "CC(=O)N*").correct
+    assert retro("*N.CC(=O)Cl", "CC(=O)N*", "CC(=O)Cl.N*").correct
+
+
+def test_a_wildcard_that_is_put_in_is_no_product_of_its_own():
+    assert found(forward("*", "CC(=O)Cl.N*"), "*") == [("unknown_atom", "*")]
 
 
 def test_the_message_says_what_would_mend_a_ring():

@@ -6,7 +6,7 @@ A valid molecule costs one RDKit parse; everything else here is paid for by answ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -15,7 +15,7 @@ from rdkit import Chem, rdBase
 from lit_symbolic.certificate import Finding
 from lit_symbolic.verifiers.molecules.kekulization import kekulization_culprits
 from lit_symbolic.verifiers.molecules.selfies_text import SelfiesReading, looks_like_selfies, read_selfies
-from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX, read_smiles
+from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX, UNKNOWN_ATOM, read_smiles
 
 Notation = Literal["auto", "smiles", "selfies"]
 Span = tuple[int, int]
@@ -29,6 +29,7 @@ CHEMISTRY = "chemistry"
 
 _BLANKS = " \t\r\n"
 _LONG_NUMBER = re.compile(r"[0-9]{3}|\[[0-9]*#")
+_WILDCARD = re.compile(r"\*|\[[0-9]*#0(?![0-9])")
 
 
 def _parser(**settings: bool) -> Chem.SmilesParserParams:
@@ -137,6 +138,42 @@ def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
     return _from_smiles(text, (start, end))
 
 
+def read_answer(text: str, notation: Notation = "auto", wildcards: int = 0) -> MoleculeReading:
+    """Read an answer as :func:`read_molecule` does, in which wildcard atoms (``*``, ``[#0]``) are faults: they have no valence, so anything
+    can be written with them.
+
+    Args:
+        text: See :func:`read_molecule`, as for the next.
+        notation: See there.
+        wildcards: So many may be written: those of the reference, see :func:`wildcards_in`.
+
+    Example:
+        >>> [(finding.start, finding.kind) for finding in read_answer("C*O").findings], read_answer("C*O", wildcards=1).valid
+        ([(1, 'unknown_atom')], True)
+    """
+    reading = read_molecule(text, notation)
+    if reading.selfies is not None or wildcards_in(reading.smiles) <= wildcards:
+        return reading
+    end = _first_blank(text, reading.span)
+    written = [span for span in reading.written_atoms if span[1] <= end and _WILDCARD.search(text, *span)]
+    message = "a wildcard is no atom of a molecule"
+    findings = [Finding(*span, UNKNOWN_ATOM, message) for span in written[wildcards:]]
+    if not findings:
+        return reading
+    kept = tuple(sorted({*reading.findings, *findings})[:MAX_FINDINGS])
+    return replace(reading, parsed=None, findings=kept)
+
+
+def wildcards_in(text: str | None) -> int:
+    """How many wildcard atoms are written in a molecule; of ``None``, a problem without a reference, none.
+
+    Example:
+        >>> wildcards_in("*OC(=O)C[1*]"), wildcards_in("C#0CC0")
+        (2, 0)
+    """
+    return len(_WILDCARD.findall(text or ""))
+
+
 @lru_cache(maxsize=4096)
 def known_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
     """A molecule of a problem, read once in each process.
@@ -191,7 +228,7 @@ def _parse(smiles: str) -> Chem.Mol | None:
 def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
     """Findings of the reader up to the first blank, and what stands behind that."""
     start, end = span
-    blank = min((place for place in (text.find(each, start, end) for each in _BLANKS) if place >= 0), default=end)
+    blank = _first_blank(text, span)
     findings = read_smiles(text, start, blank).findings
     if blank < end:
         findings = (
@@ -199,6 +236,11 @@ def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
             Finding(blank, end, SYNTAX, "text behind the molecule: a SMILES has no blanks"),
         )
     return findings
+
+
+def _first_blank(text: str, span: Span) -> int:
+    """Place of the first blank; the end if there is none."""
+    return min((place for place in (text.find(each, *span) for each in _BLANKS) if place >= 0), default=span[1])
 
 
 def _with_problems(found: MoleculeReading) -> MoleculeReading:
