@@ -46,6 +46,8 @@ def test_a_valid_molecule_is_correct_without_a_reference(text):
     [
         ("CC(C)(C)(C)C", [("valence", "C")]),
         ("CF(C)", [("valence", "F")]),
+        ("[CH3:1][C:12](C)(C)(C)[CH3:3]", [("valence", "[C:12]")]),
+        ("C[C:2:3]", [("bad_bracket", ":3")]),
         ("C[NH4]", [("valence", "[NH4]")]),
         ("O=O=O.CN(C)(C)C", [("valence", "O"), ("valence", "N")]),
         ("cc", [("kekulization", "c"), ("kekulization", "c")]),
@@ -134,6 +136,9 @@ def test_the_notation_can_be_fixed():
         ("C1=CC=CC=C1", "c1ccccc1", True),
         ("[CH3:1][OH:2]", "CO", True),
         ("CO", "[CH3:1][OH:2]", True),
+        ("[CH3:1][C@H](O)[CH3:2]", "CC(C)O", True),
+        ("[CH3:1]/C=C(/C)[CH3:2]", "CC=C(C)C", True),
+        ("[CH3:1][C@H:4](F)[Cl:2]", "C[C@@H](F)Cl", False),
         ("O.CC", "CC.O", True),
         ("CC", "CC.CC", False),
         ("C[C@H](F)Cl", "C[C@@H](F)Cl", False),

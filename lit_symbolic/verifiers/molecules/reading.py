@@ -29,6 +29,7 @@ CHEMISTRY = "chemistry"
 
 _BLANKS = " \t\r\n"
 _LONG_NUMBER = re.compile(r"[0-9]{3}|\[[0-9]*#")
+_MAPPED = re.compile(r"(\[[^\[\]:]+):(?:0|[1-9][0-9]*)\]")
 _WILDCARD = re.compile(r"\*|\[[0-9]*#0(?![0-9])")
 
 
@@ -111,7 +112,7 @@ def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
     """Read an answer; never raises for what it says.
 
     Valid is what ``Chem.MolFromSmiles`` gives a molecule for, but: blanks inside, names and CXSMILES behind it, characters
-    outside ASCII, no atom at all and numbers that RDKit would wrap are faults. Atom maps are dropped.
+    outside ASCII, no atom at all and numbers that RDKit would wrap are faults. Atom maps are dropped, and make no stereo centre.
 
     Args:
         text: SMILES or SELFIES, blanks around it are ignored.
@@ -125,6 +126,8 @@ def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
         [(1, 2, 'valence')]
         >>> read_molecule("[C][Branch1][C][O][C]").smiles
         'C(O)C'
+        >>> canonical(read_molecule("[CH3:1][C@H:2]([OH:3])[CH3:4]").mol)
+        'CC(C)O'
     """
     start = len(text) - len(text.lstrip(_BLANKS))
     end = max(start, len(text.rstrip(_BLANKS)))
@@ -216,13 +219,10 @@ def _from_smiles(text: str, span: Span) -> MoleculeReading:
 def _parse(smiles: str) -> Chem.Mol | None:
     with rdBase.BlockLogs():
         try:
-            mol = Chem.MolFromSmiles(smiles, _PARAMETERS)
+            # Maps must be gone before RDKit perceives stereo: to it atoms with different maps are different substituents.
+            return Chem.MolFromSmiles(_MAPPED.sub(r"\1]", smiles), _PARAMETERS)
         except (RuntimeError, ValueError):  # a check inside RDKit failed
             return None
-    if mol is not None and ":" in smiles:
-        for atom in mol.GetAtoms():
-            atom.SetAtomMapNum(0)
-    return mol
 
 
 def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
