@@ -268,6 +268,17 @@ def test_reactants_are_not_the_product():
     assert found(retro("CC(=O)NC.CN", "CC(=O)NC"), "CC(=O)NC.CN") == [("copied_product", "CC(=O)NC")]
 
 
+def test_a_ring_number_across_a_dot_hides_no_copy():
+    text = "C1OC(C)=O.C1.O"
+    assert found(retro(text, "CCOC(C)=O"), text) == [("copied_product", "C1OC(C)=O.C1")]
+    assert found(retro(text, "CCOC(C)=O", "CCO.CC(=O)Cl"), text) == [("copied_product", "C1OC(C)=O.C1")]
+    assert not retro("C12.O1C(C)=O.C2", "CCOC(C)=O", "CCO.CC(=O)O").correct
+    text = "Cl.C1O.[2H][H].C1"
+    assert found(forward(text, "CCO.CC(=O)Cl", "CCOC(C)=O"), text) == [("copied_reactant", "C1O.[2H][H].C1")]
+    for text in ("C1.O1", "[H]1.[H]1", "[H][H].CO.[2H]1.C1"):
+        assert all(retro(text, "CCC").findings)
+
+
 def test_findings_of_selfies_are_at_its_symbols():
     text = "[C][C][=Branch1][C][=O][N][C][Br]"
     assert found(forward(text, "CC(=O)Cl.CN"), text) == [("unsupplied_atom", "[Br]")]

@@ -6,6 +6,7 @@ A valid molecule costs one RDKit parse; everything else here is paid for by answ
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -98,14 +99,21 @@ class MoleculeReading:
 
     @cached_property
     def fragments(self) -> tuple[tuple[Chem.Mol, Span], ...]:
-        """Each of the molecules between dots, with its characters; all as one if a ring number joins two of them."""
-        start, written = self.span[0], self.text[slice(*self.span)]
-        pieces = [(start + match.start(), start + match.end()) for match in re.finditer(r"[^.]+", written)]
-        if len(pieces) > 1:
-            readings = [read_molecule(self.text[slice(*piece)], "selfies" if self.selfies else "smiles") for piece in pieces]
-            if all(reading.valid for reading in readings):
-                return tuple((reading.mol, piece) for reading, piece in zip(readings, pieces, strict=True))
-        return ((self.mol, self.span),)
+        """Each molecule with the characters between its dots; if a ring number joins pieces, from the first of them to the last."""
+        dots = re.finditer(r"[^.]+", self.text[slice(*self.span)])
+        pieces = [(self.span[0] + piece.start(), self.span[0] + piece.end()) for piece in dots]
+        if len(pieces) < 2:
+            return ((self.mol, self.span),)
+        atoms: list[tuple[int, ...]] = []
+        mols = Chem.GetMolFrags(self.mol, asMols=True, fragsMolAtomMapping=atoms)
+        ends = [end for _, end in pieces]
+        held = [
+            sorted({bisect(ends, self.atom_spans[at][0]) for at in each if self.mol.GetAtomWithIdx(at).GetAtomicNum() != 1})
+            for each in atoms
+        ]
+        rest = iter(sorted(set(range(len(pieces))).difference(*held)))  # hydrogen alone, whose atoms have no place
+        places = [each or [next(rest)] for each in held]
+        return tuple((mol, (pieces[place[0]][0], pieces[place[-1]][1])) for mol, place in zip(mols, places, strict=True))
 
 
 def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
