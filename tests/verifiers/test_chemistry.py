@@ -155,7 +155,13 @@ def test_the_same_molecule_as_the_reference_is_correct(answer, reference, same):
 
 
 def test_stereo_can_be_left_out_of_the_comparison():
-    assert verify("C[C@H](F)Cl", "C[C@@H](F)Cl", MoleculeVerifier(stereo=False)).correct
+    blind = MoleculeVerifier(stereo=False)
+    assert verify("C[C@H](F)Cl", "C[C@@H](F)Cl", blind).correct
+    assert verify("[H]/N=C(/C)CC", "CCC(C)=N", blind).correct
+    assert verify("F/C=C/F", "F/C=C\\F", blind).correct
+    for answer in ("[13CH3]C(F)Cl", "CC([2H])(F)Cl", "C[C@H](F)[35Cl]"):
+        assert not verify(answer, "C[C@@H](F)Cl", blind).correct
+        assert verify(answer, answer, blind).correct
 
 
 def test_another_molecule_can_be_allowed():

@@ -199,8 +199,18 @@ def known_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
 
 
 def canonical(mol: Chem.Mol, stereo: bool = True) -> str:
-    """RDKit's canonical SMILES, without atom maps."""
-    return str(Chem.MolToSmiles(mol, isomericSmiles=stereo))
+    """RDKit's canonical SMILES; without stereo its isotopes stay.
+
+    Example:
+        >>> canonical(Chem.MolFromSmiles("[13CH3][C@H](F)/C=C/C"), stereo=False)
+        'CC=CC([13CH3])F'
+    """
+    if not stereo:
+        mol = Chem.Mol(mol)
+        Chem.RemoveStereochemistry(mol)
+        with rdBase.BlockLogs():
+            mol = Chem.RemoveHs(mol)  # those that only showed on which side of a double bond they are
+    return str(Chem.MolToSmiles(mol))
 
 
 def _from_selfies(text: str, span: Span) -> MoleculeReading:
