@@ -81,6 +81,17 @@ def test_maps_make_no_stereo_so_a_mapped_reaction_of_train_is_found_again_plain_
     assert "@" not in reaction.reactants + reaction.product + reaction.key
 
 
+def test_reagents_that_are_not_shown_make_no_other_reaction(tmp_path):
+    header, mapped = "id,reactants>reagents>production", "[CH3:1][CH2:2][OH:3].[Cl:9][C:6](=[O:7])[CH3:8]"
+    product = "[CH3:1][CH2:2][O:3][C:6](=[O:7])[CH3:8]"
+    write(tmp_path / "train.csv", [header, f"a,{mapped}.CCN(CC)CC>>{product}", "b,CCCO.CC(=O)Cl>>CCCOC(C)=O"])
+    write(tmp_path / "test.csv", [header, f"a,c1ccncc1.{mapped}>>{product}"])
+    found = read_reactions(tmp_path, "retro")
+    assert found.skipped == {"repeated": 1}
+    assert keys(found.splits["test"]) == ["CC(=O)Cl.CCO>>CCOC(C)=O"]
+    assert read_reactions(tmp_path, "forward").skipped == {}  # there they are shown
+
+
 @pytest.mark.parametrize("in_selfies", [False, True])
 def test_mol_instructions_rows_name_their_split_and_stay_as_they_are_written(tmp_path, in_selfies):
     encode = selfies.encoder if in_selfies else str
