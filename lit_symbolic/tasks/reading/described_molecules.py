@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
@@ -198,7 +198,7 @@ def _rows(data: str | Path, hub_split: str | None) -> Iterator[Row]:
 
 def _marked(rows: Iterable[Row], split: str | None) -> Iterator[Row]:
     for row in rows:
-        yield row if split is None else Row(row.place, {**row.fields, "split": split}, row.fault)
+        yield row if split is None else replace(row, fields={**row.fields, "split": split})
 
 
 def _file_rows(path: Path) -> Iterable[Row]:
@@ -208,7 +208,8 @@ def _file_rows(path: Path) -> Iterable[Row]:
     if suffix == ".csv":
         return delimited_rows(path)
     first = next(iter(text_rows(path)), None)
-    if first is not None and "\t" in first.fields["text"]:
+    columns = first.fields["text"].split("\t") if first is not None else []
+    if len(columns) > 1 and (suffix not in (".smi", ".smiles") or "SMILES" in columns):
         return delimited_rows(path, "\t", quoted=False, columns=("SMILES", "description"))
     return text_rows(path)
 

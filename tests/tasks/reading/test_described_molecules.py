@@ -72,3 +72,15 @@ def test_a_quotation_mark_too_many_loses_one_description(tmp_path):
     assert {split: len(items) for split, items in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
     assert found.total == 5
     assert found.corrupt[0].startswith(f"{tmp_path / 'train.csv'}:4: a quotation mark")
+
+
+def test_a_name_behind_a_tab_is_no_column_in_a_file_of_smiles(tmp_path):
+    for split, smiles in zip(SPLITS, ("CC#N", "CCBr", "CC(=O)O"), strict=True):
+        (tmp_path / f"{split}.smi").write_text(f"{smiles}\tZINC1\n")
+    found = read_described(tmp_path)
+    assert [[item.answer for item in found.splits[split]] for split in SPLITS] == [["CC#N"], ["CCBr"], ["CC(=O)O"]]
+    (tmp_path / "test.smi").write_text("CID\tSMILES\tdescription\n7\tCCS\tIt is a thiol.\n")
+    assert [item.description for item in read_described(tmp_path).splits["test"]] == ["It is a thiol."]
+    (tmp_path / "a.txt").write_text("CCO\tname\n")
+    with pytest.raises(ValueError, match="expected a header with the columns SMILES, description"):
+        read_described(tmp_path / "a.txt", cut_by_hash=True)
