@@ -2,7 +2,7 @@
 
 Each aggregates numbers that stand in ``Certificate.measures``. An answer without evidence counts nowhere; neither does one
 without the measure (another task's, a problem without a reference). One that the tool refused to read is the answer's fault: it
-counts 0 where 0 is the worst.
+counts 0 where 0 is the worst; of a molecule that is too long to be read its text counts in ``bleu`` and ``levenshtein``.
 """
 
 from __future__ import annotations

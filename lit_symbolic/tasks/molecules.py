@@ -54,7 +54,8 @@ class MoleculeGeneration(Task):
       and ``description``), or one such file;
     - a file of Mol-Instructions (JSON with ``instruction``, ``input``, ``output`` in SELFIES or SMILES, and ``metadata`` whose
       ``split`` counts);
-    - a file of SMILES, one a line, as ZINC's: the prompt lists the groups that the molecule has;
+    - a file of SMILES, one a line, as ZINC's (a name may stand behind a blank; in ``.smi`` behind a tab too): the prompt lists the groups
+      that the molecule has;
     - the id of a data set on the hub with such fields.
 
     A row that lacks text, or whose molecule RDKit refuses, is corrupt (see ``max_corrupt``). A description without a known group

@@ -1,8 +1,9 @@
 """Certifies molecules with RDKit: of a description, of the product of reactants, of the reactants of a product.
 
-An answer is one SMILES or SELFIES, several molecules joined by dots. It must be valid; then each task has checks that hold
-for every right answer: atoms are conserved, the groups asked for are there. They need no reference. With a reference the
-answer is correct if it is the same molecule, and a check that the reference itself fails is not held against an answer.
+An answer is one SMILES or SELFIES, several molecules joined by dots. It must be valid, without a wildcard (``*``) that the reference
+does not have; then each task has checks that hold for every right answer: atoms are conserved, the groups asked for are there.
+They need no reference. With a reference the answer is correct if it is the same molecule, and a check that the reference itself
+fails is not held against an answer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from lit_symbolic.verifiers.molecules.reading import (
     Span,
     canonical,
     known_molecule,
-    read_molecule,
+    read_answer,
+    wildcards_in,
 )
 from lit_symbolic.verifiers.molecules.selfies_text import UNKNOWN_SYMBOL
 from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX_KINDS
@@ -67,6 +69,7 @@ KINDS = (
 )
 
 
+MEASURED_CHARACTERS = 100_000
 _COUNTED = (UNSUPPLIED_ATOM, MISSING_ATOM, MISSING_GROUP)
 
 
@@ -104,7 +107,8 @@ class MoleculeVerifier:
             correct, and the reference serves the measures only.
         stereo: Stereo centres and double bonds count in "the same molecule".
         all_measures: Also MACCS and RDK similarity, which cost more than all the rest.
-        max_characters: Longer answers are rejected unread.
+        max_characters: Longer answers are rejected unread; they count as invalid ones in the measures, with the first 100,000 of their
+            characters (a quarter of a second) in ``levenshtein`` and ``bleu``.
         locate_departure: Where an answer must match and does not, a finding says from where on it cannot become the reference any
             more (see :mod:`~lit_symbolic.verifiers.molecules.departure`); faults that what follows might have mended stand where it
             could not any more (``no_return`` of :mod:`~lit_symbolic.verifiers.molecules.no_return`).
@@ -142,17 +146,17 @@ class MoleculeVerifier:
         Raises:
             ValueError: If a molecule of the problem is not valid.
         """
+        reference = None if problem.reference is None else known_molecule(problem.reference, self.notation)
         if len(text) > self.max_characters:
             message = f"the answer has {len(text)} characters; at most {self.max_characters} are read"
-            return Certificate(
-                False, 0.0, (Finding(0, len(text), TOO_LONG, message),), {"validity": 0.0}, Status.REJECTED, message
-            )
-        reference = None if problem.reference is None else known_molecule(problem.reference, self.notation)
-        answer = read_molecule(text, self.notation)
+            measures = {"validity": 0.0}
+            if reference is not None:
+                measures |= _unlike(text.strip()[:MEASURED_CHARACTERS], reference)
+            return Certificate(False, 0.0, (Finding(0, len(text), TOO_LONG, message),), measures, Status.REJECTED, message)
+        answer = read_answer(text, self.notation, wildcards_in(problem.reference))
         measures = {"validity": float(answer.valid)}
         if reference is not None:
-            measures |= text_measures(answer.smiles or text[slice(*answer.span)], reference.smiles)
-            measures |= {"exact": 0.0, "plausible": 0.0}
+            measures |= _unlike(answer.smiles or text[slice(*answer.span)], reference)
         if not answer.valid:
             findings = answer.findings
             if reference is not None and self.must_match and self.locate_departure:
@@ -322,6 +326,11 @@ class RetrosynthesisVerifier(MoleculeVerifier):
             findings.append(Finding(*span, MISSING_ATOM, message))
         copies = _copies(answer, product, reference, COPIED_PRODUCT, "this is the product itself, not a reactant")
         return Checks([*findings, *copies], (not findings) + (not copies), 2)
+
+
+def _unlike(written: str, reference: MoleculeReading) -> dict[str, float]:
+    """Measures of an answer as a text, and as none that is right."""
+    return {**text_measures(written, reference.smiles), "exact": 0.0, "plausible": 0.0}
 
 
 def _copies(

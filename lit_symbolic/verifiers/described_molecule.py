@@ -125,8 +125,9 @@ def _molecules(answer: MoleculeReading, most: int) -> list[Finding]:
     found, end = len(Chem.GetMolFrags(answer.mol)), len(answer.text)
     if found <= most:
         return []
-    pieces = answer.fragments
-    spans = [(begin - 1, begin) for _, (begin, _) in pieces[most:]] if len(pieces) == found else [(end, end)]
+    spans = [(end, end)]
+    if answer.text.count(".", *answer.span) == found - 1:
+        spans = [(begin - 1, begin) for _, (begin, _) in answer.fragments[most:]]
     return [Finding(*span, SEVERAL_MOLECULES, f"{found} molecules; {most} is asked for") for span in spans]
 
 

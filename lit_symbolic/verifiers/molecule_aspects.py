@@ -18,7 +18,15 @@ from lit_symbolic.verifiers.chemistry import TOO_LONG as ANSWER_TOO_LONG
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_of_problem
 from lit_symbolic.verifiers.molecules.no_return import Places, placed
 from lit_symbolic.verifiers.molecules.partial import read_part
-from lit_symbolic.verifiers.molecules.reading import CHEMISTRY, KEKULIZATION, VALENCE, Notation, read_molecule
+from lit_symbolic.verifiers.molecules.reading import (
+    CHEMISTRY,
+    KEKULIZATION,
+    VALENCE,
+    Notation,
+    read_answer,
+    read_molecule,
+    wildcards_in,
+)
 from lit_symbolic.verifiers.molecules.selfies_text import UNKNOWN_SYMBOL
 from lit_symbolic.verifiers.molecules.smiles import EMPTY, MAX_FINDINGS, SYNTAX_KINDS
 
@@ -29,6 +37,8 @@ _VALENCE = (VALENCE, KEKULIZATION, CHEMISTRY)
 @dataclass(frozen=True)
 class MoleculeSyntaxVerifier:
     """Certifies that an answer can be read as SMILES or SELFIES, whatever molecule that would be.
+
+    A wildcard (``*``) is no atom, but for as many as the reference has; the tools for valences and groups let it pass.
 
     Measure: ``syntax``, 1 if it can.
 
@@ -53,7 +63,8 @@ class MoleculeSyntaxVerifier:
         """Certify an answer, see the class."""
         if len(text) > self.max_characters:
             return _too_long(text, self.max_characters, "syntax")
-        findings = [finding for finding in read_molecule(text, self.notation).findings if finding.kind in _SYNTAX]
+        reading = read_answer(text, self.notation, wildcards_in(problem.reference))
+        findings = [finding for finding in reading.findings if finding.kind in _SYNTAX]
         return _certificate(placed(text, findings, self.places), "syntax", 0.0)
 
 

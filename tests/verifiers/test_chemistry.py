@@ -34,7 +34,7 @@ def verify(text, reference=None, verifier=None, **facts):
 
 
 @pytest.mark.parametrize(
-    "text", ["CCO", " CCO\n", "c1ccccc1", "[Na+].[Cl-]", "[C][C][O]", "[C][=C][Branch1][C][O][C]", "*CC", "[2H]O[2H]", "[H][H]"]
+    "text", ["CCO", " CCO\n", "c1ccccc1", "[Na+].[Cl-]", "[C][C][O]", "[C][=C][Branch1][C][O][C]", "[2H]O[2H]", "[H][H]"]
 )
 def test_a_valid_molecule_is_correct_without_a_reference(text):
     assert verify(text).correct
@@ -46,6 +46,8 @@ def test_a_valid_molecule_is_correct_without_a_reference(text):
     [
         ("CC(C)(C)(C)C", [("valence", "C")]),
         ("CF(C)", [("valence", "F")]),
+        ("[CH3:1][C:12](C)(C)(C)[CH3:3]", [("valence", "[C:12]")]),
+        ("C[C:2:3]", [("bad_bracket", ":3")]),
         ("C[NH4]", [("valence", "[NH4]")]),
         ("O=O=O.CN(C)(C)C", [("valence", "O"), ("valence", "N")]),
         ("cc", [("kekulization", "c"), ("kekulization", "c")]),
@@ -60,7 +62,7 @@ def test_a_valid_molecule_is_correct_without_a_reference(text):
         ("CC\ud800", [("syntax", "\ud800")]),
         ("[C][Xx][O][=C]", [("unknown_symbol", "[Xx]")]),
         ("[C][*H99999]", [("unknown_symbol", "[*H99999]")]),
-        ("C[*H99999]", [("bad_bracket", "99999")]),
+        ("C[CH99999]", [("bad_bracket", "99999")]),
         ("C[#9999]", [("bad_bracket", "9999")]),
     ],
 )
@@ -69,6 +71,39 @@ def test_what_is_not_valid_has_findings_at_its_characters(text, findings):
     assert found(certificate, text) == findings
     assert (certificate.correct, certificate.score, certificate.measures["validity"]) == (False, 0.0, 0.0)
     assert certificate.status == Status.OK
+
+
+@pytest.mark.parametrize(
+    ("text", "findings"),
+    [
+        ("*CC", [("unknown_atom", "*")]),
+        ("CC([2*:1])[#0]O", [("unknown_atom", "[2*:1]"), ("unknown_atom", "[#0]")]),
+        ("*1C", [("unknown_atom", "*"), ("unclosed_ring", "1")]),
+        ("*CF(C)", [("unknown_atom", "*"), ("valence", "F")]),
+        ("*CCO is **it**", [("unknown_atom", "*"), ("syntax", " is **it**")]),
+        ("*" * 90, [("unknown_atom", "*")] * 40),
+    ],
+)
+def test_a_wildcard_is_no_atom_of_an_answer(text, findings):
+    certificate = verify(text)
+    assert found(certificate, text) == findings
+    assert (certificate.correct, certificate.measures["validity"]) == (False, 0.0)
+    assert not verify(text, "CCO", MoleculeVerifier(must_match=False)).correct
+    assert [each for each in found(verify(text, "CCO"), text) if each[0] == "unknown_atom"]
+
+
+def test_a_reference_with_wildcards_allows_as_many():
+    assert verify("C(*)C#N", "*CC#N").correct
+    assert verify("*CC#N", "[1*]CC#N").measures["validity"] == 1.0
+    assert found(verify("*CC(*)#N", "*CC#N"), "*CC(*)#N") == [("valence", "C"), ("unknown_atom", "*")]
+    assert not verify("**1**1C#N", "*CC#N", MoleculeGenerationVerifier(must_match=False), groups=["nitrile"]).correct
+    assert verify("*CC#N", "*CC#N", MoleculeGenerationVerifier(must_match=False), groups=["nitrile"]).correct
+    assert forward("CC(=O)N*", "CC(=O)Cl.N*", "CC(=O)N*").correct
+    assert retro("*N.CC(=O)Cl", "CC(=O)N*", "CC(=O)Cl.N*").correct
+
+
+def test_a_wildcard_that_is_put_in_is_no_product_of_its_own():
+    assert found(forward("*", "CC(=O)Cl.N*"), "*") == [("unknown_atom", "*")]
 
 
 def test_the_message_says_what_would_mend_a_ring():
@@ -101,6 +136,9 @@ def test_the_notation_can_be_fixed():
         ("C1=CC=CC=C1", "c1ccccc1", True),
         ("[CH3:1][OH:2]", "CO", True),
         ("CO", "[CH3:1][OH:2]", True),
+        ("[CH3:1][C@H](O)[CH3:2]", "CC(C)O", True),
+        ("[CH3:1]/C=C(/C)[CH3:2]", "CC=C(C)C", True),
+        ("[CH3:1][C@H:4](F)[Cl:2]", "C[C@@H](F)Cl", False),
         ("O.CC", "CC.O", True),
         ("CC", "CC.CC", False),
         ("C[C@H](F)Cl", "C[C@@H](F)Cl", False),
@@ -117,7 +155,13 @@ def test_the_same_molecule_as_the_reference_is_correct(answer, reference, same):
 
 
 def test_stereo_can_be_left_out_of_the_comparison():
-    assert verify("C[C@H](F)Cl", "C[C@@H](F)Cl", MoleculeVerifier(stereo=False)).correct
+    blind = MoleculeVerifier(stereo=False)
+    assert verify("C[C@H](F)Cl", "C[C@@H](F)Cl", blind).correct
+    assert verify("[H]/N=C(/C)CC", "CCC(C)=N", blind).correct
+    assert verify("F/C=C/F", "F/C=C\\F", blind).correct
+    for answer in ("[13CH3]C(F)Cl", "CC([2H])(F)Cl", "C[C@H](F)[35Cl]"):
+        assert not verify(answer, "C[C@@H](F)Cl", blind).correct
+        assert verify(answer, answer, blind).correct
 
 
 def test_another_molecule_can_be_allowed():
@@ -228,6 +272,17 @@ def test_reactants_are_a_set():
 
 def test_reactants_are_not_the_product():
     assert found(retro("CC(=O)NC.CN", "CC(=O)NC"), "CC(=O)NC.CN") == [("copied_product", "CC(=O)NC")]
+
+
+def test_a_ring_number_across_a_dot_hides_no_copy():
+    text = "C1OC(C)=O.C1.O"
+    assert found(retro(text, "CCOC(C)=O"), text) == [("copied_product", "C1OC(C)=O.C1")]
+    assert found(retro(text, "CCOC(C)=O", "CCO.CC(=O)Cl"), text) == [("copied_product", "C1OC(C)=O.C1")]
+    assert not retro("C12.O1C(C)=O.C2", "CCOC(C)=O", "CCO.CC(=O)O").correct
+    text = "Cl.C1O.[2H][H].C1"
+    assert found(forward(text, "CCO.CC(=O)Cl", "CCOC(C)=O"), text) == [("copied_reactant", "C1O.[2H][H].C1")]
+    for text in ("C1.O1", "[H]1.[H]1", "[H][H].CO.[2H]1.C1"):
+        assert all(retro(text, "CCC").findings)
 
 
 def test_findings_of_selfies_are_at_its_symbols():

@@ -40,6 +40,13 @@ def test_the_first_atom_that_is_one_too_many_is_where_it_grew_too_large():
     assert found("CC", heavy_atoms=(3, 5)) == [("too_few_atoms", "", 2)]
 
 
+def test_wildcards_solve_no_description():
+    facts = {"groups": ["nitro", "hydroxy"], "heavy_atoms": (10, 13), "rings": 1, "molecules": 1}
+    text = "O**1*****1[N+](=O)[O-]"
+    assert found(text, **facts) == [("unknown_atom", "*", place) for place in (1, 2, 4, 5, 6, 7, 8)]
+    assert VERIFIER.verify(asked(**facts), text).score == 0.0
+
+
 def test_hydrogens_that_are_written_are_no_heavy_atoms():
     assert found("[H]C([H])([H])C", heavy_atoms=(2, 2)) == []
     assert found("[H]C([H])([H])CO", heavy_atoms=(2, 2)) == [("too_many_atoms", "O", 15)]

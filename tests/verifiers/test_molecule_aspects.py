@@ -17,7 +17,7 @@ from lit_symbolic.verifiers.molecules.smiles import SYNTAX_KINDS
 TOOLS = (MoleculeSyntaxVerifier(), ValenceVerifier(), FunctionalGroupsVerifier())
 PROBLEM = Problem("molecules", "0", "", {"groups": ["nitrile", "hydroxy"]})
 
-PARTS = (*"CNOcno()=#12[].", "C", "c1ccccc1", "(=O)", "[nH]", "C#N", "O", "Br", "%12", "F", "N(C)", "[C]", "[=C]", "[Xx]", " ")
+PARTS = (*"CNOcno()=#12[].*", "C", "c1ccccc1", "(=O)", "[nH]", "C#N", "O", "Br", "%12", "F", "N(C)", "[C]", "[=C]", "[Xx]", " ")
 answers = st.one_of(st.lists(st.sampled_from(PARTS), max_size=14).map("".join), st.text(max_size=30))
 
 
@@ -40,12 +40,19 @@ def found(tool, text):
         ("OC#C1cccc1", (True, False, False)),
         ("[N][#C][C][O]", (True, True, True)),
         ("[N][#C][Q]", (False, False, False)),
+        ("N#C*CO", (False, True, True)),
         ("", (False, False, False)),
         ("C" * 6_000, (False, False, False)),
     ],
 )
 def test_each_tool_certifies_its_own_aspect(text, aspects):
     assert correct(text) == aspects
+
+
+def test_a_wildcard_is_told_unless_the_reference_has_it():
+    assert found(TOOLS[0], "N#C*CO") == [("unknown_atom", "*", 3)]
+    assert TOOLS[0].verify(Problem("molecules", "0", "", {}, "N#C*CO"), "OC*C#N").correct
+    assert not TOOLS[0].verify(Problem("molecules", "0", "", {}, "N#C*CO"), "O**C#N").correct
 
 
 def test_a_fault_of_syntax_does_not_hide_an_earlier_one_of_valence():

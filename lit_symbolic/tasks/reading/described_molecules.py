@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -104,7 +104,8 @@ def read_described(
 
     Args:
         data: A folder, a file, or the id of a data set on the hub.
-        cut_by_hash: Make the splits that the data lack, by a hash of what is asked: of the training rows if there are any.
+        cut_by_hash: Make the splits that the data lack, by a hash of what is asked: of the training rows if there are any. One that
+            cannot be had from the hub is told.
         hub_split: The one split of a hub's data set to read; None reads those called train, validation and test.
         answers: Molecules as canonical SMILES, or as they are written in the data (SELFIES).
         longest_description: Characters of a description at most; longer ones are skipped.
@@ -128,7 +129,7 @@ def read_described(
         )
         return TOO_LONG if too_long else found if found.groups or not need_groups else NO_GROUP
 
-    accepted = accept(islice(_rows(data, hub_split), first_rows), parse, data, max_corrupt)
+    accepted = accept(islice(_rows(data, hub_split, cut_by_hash), first_rows), parse, data, max_corrupt)
     skipped = Counter(item for item in accepted.items if isinstance(item, str))
     splits = _splits([item for item in accepted.items if not isinstance(item, str)], data, cut_by_hash, seed)
     asked: set[str] = set()
@@ -173,11 +174,13 @@ def groups_of(mol: Chem.Mol) -> tuple[str, ...]:
 # --- rows ---
 
 
-def _rows(data: str | Path, hub_split: str | None) -> Iterator[Row]:
+def _rows(data: str | Path, hub_split: str | None, cut_by_hash: bool) -> Iterator[Row]:
     """Rows with their official split, if they have one, in the field ``split``."""
     if is_on_hub(data):
-        for split in (hub_split,) if hub_split else SPLITS:
-            yield from _marked(hub_rows(str(data), split), None if hub_split else split)
+        if hub_split:
+            yield from hub_rows(str(data), hub_split)
+        else:
+            yield from _hub_parts(str(data), cut_by_hash)
         return
     path = Path(data)
     if not path.is_dir():
@@ -196,9 +199,27 @@ def _rows(data: str | Path, hub_split: str | None) -> Iterator[Row]:
             yield from _marked(_file_rows(file), split)
 
 
+def _hub_parts(data: str, cut_by_hash: bool) -> Iterator[Row]:
+    """Rows of the three splits; with ``cut_by_hash`` of those that can be had, if there are any: the others are told."""
+    missing = []
+    for split in SPLITS:
+        rows = hub_rows(data, split)
+        try:
+            first = next(rows, None)
+        except ValueError as error:
+            missing.append(split)
+            if isinstance(error.__cause__, ImportError) or len(missing) == len(SPLITS):
+                raise
+            if not cut_by_hash:
+                raise ValueError(f"{error}; cut_by_hash: true makes the missing splits from the rows that are there") from error
+            LOG.warning("%s; cut_by_hash makes it from the rows that are there", error)
+            continue
+        yield from _marked(chain(() if first is None else (first,), rows), split)
+
+
 def _marked(rows: Iterable[Row], split: str | None) -> Iterator[Row]:
     for row in rows:
-        yield row if split is None else Row(row.place, {**row.fields, "split": split}, row.fault)
+        yield row if split is None else replace(row, fields={**row.fields, "split": split})
 
 
 def _file_rows(path: Path) -> Iterable[Row]:
@@ -208,7 +229,8 @@ def _file_rows(path: Path) -> Iterable[Row]:
     if suffix == ".csv":
         return delimited_rows(path)
     first = next(iter(text_rows(path)), None)
-    if first is not None and "\t" in first.fields["text"]:
+    columns = first.fields["text"].split("\t") if first is not None else []
+    if len(columns) > 1 and (suffix not in (".smi", ".smiles") or "SMILES" in columns):
         return delimited_rows(path, "\t", quoted=False, columns=("SMILES", "description"))
     return text_rows(path)
 

@@ -48,7 +48,7 @@ class Reaction:
         product: The same.
         reagents: What is put in besides; may be empty.
         kind: Its class, where it is known.
-        key: Normal form, ``reactants>>product``.
+        key: Normal form, ``reactants>>product``; with the reagents among mapped reactants, unless the reactants are the target.
         split: The split that the row names itself, if any.
     """
 
@@ -244,11 +244,14 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
     read_product = _read(product, "product", target=direction == "forward")
     if reagents:
         _read(reagents, "reagents", target=False)
+    ours, theirs = canonical(read_product.mol), canonical(read_reactants.mol)
+    asked = theirs
     if _MAP.search(reactants):
         reactants, more = _without_maps(reactants, product)
         reagents = ".".join(filter(None, (more, reagents)))
-        product = canonical(read_product.mol)
-    ours, theirs = canonical(read_product.mol), canonical(read_reactants.mol)
+        product = ours
+        if direction == "retro":  # reagents are not shown: rows that differ in them alone ask and answer the same
+            asked = canonical(read_molecule(reactants).mol)
     if ours in theirs.split("."):
         raise Unusable("with a product that stands among its reactants")
     kind = row.fields.get("class")
@@ -258,7 +261,7 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
         product=product,
         reagents=reagents,
         kind="" if kind is None else str(kind),
-        key=f"{theirs}>>{ours}",
+        key=f"{asked}>>{ours}",
         split=PART_NAMES.get(str(metadata.get("split") or "")),
     )
 

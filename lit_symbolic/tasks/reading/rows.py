@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,6 @@ FILE_SUFFIXES = (
     *(".parquet", ".arrow", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"),
 )
 """What ends so is a file, there or not. Another ending may be a part of a data set's name: ``owner/name-v1.5``."""
-
 T = TypeVar("T")
 
 
@@ -40,11 +40,13 @@ class Row:
         place: File and line, ``train.tsv:17``, or data set and index.
         fields: Its fields by name; of a plain line the one field ``text``.
         fault: Why it could not be read; empty if it could.
+        line: The line of the file where it begins, if the place is another: of a JSON array it is the index.
     """
 
     place: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
+    line: int = 0
 
     def text(self, name: str) -> str:
         """A field that must be text and not empty.
@@ -125,7 +127,8 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
             items.append(parse(row))
         except (ValueError, KeyError) as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            corrupt.append(f"{row.place}: {' '.join(reason.split())}")
+            line = f" (line {row.line})" if row.line else ""
+            corrupt.append(f"{row.place}{line}: {' '.join(reason.split())}")
     if not total:
         raise ValueError(f"{source} holds no rows")
     listed = "".join(f"\n  {line}" for line in corrupt[:SHOWN]) + ("\n  …" if len(corrupt) > SHOWN else "")
@@ -136,37 +139,68 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
     return Accepted(items, total, corrupt)
 
 
-# --- files ---
+# --- files: of each a row that is not UTF-8 is a fault, and a packed one that cannot be unpacked a ValueError ---
 
 
 def text_rows(path: str | Path) -> Iterator[Row]:
     """The lines of a text file that are not blank."""
     for number, line in _lines(path):
         if line.strip():
-            yield Row(f"{path}:{number}", {"text": line})
+            yield Row(f"{path}:{number}", {"text": line}, _not_utf_8(line))
 
 
 def json_rows(path: str | Path) -> Iterator[Row]:
-    """The objects of a file of JSON lines, or of one JSON array."""
+    """The objects of a file of JSON lines, or of one JSON array.
+
+    Raises:
+        ValueError: If an array is broken, or nested too deeply; names file and line. (A broken line alone is a fault.)
+    """
     lines = _lines(path)
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         return
     if first[1].lstrip().startswith("["):
-        try:
-            objects = json.loads("\n".join([first[1], *(line for _, line in lines)]))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON: {error}") from None
-        for index, found in enumerate(objects):
-            yield _object(f"{path}[{index}]", found)
+        yield from _array(path, "\n".join([*[""] * (first[0] - 1), first[1], *(line for _, line in lines)]))
         return
     for number, line in (first, *lines):
+        place, fault = f"{path}:{number}", _not_utf_8(line)
         if not line.strip():
             continue
         try:
-            yield _object(f"{path}:{number}", json.loads(line))
+            yield Row(place, fault=fault) if fault else _object(place, json.loads(line))
         except (ValueError, RecursionError) as error:
-            yield Row(f"{path}:{number}", fault=f"not JSON: {error}")
+            yield Row(place, fault=f"not JSON: {error}")
+
+
+def _array(path: str | Path, text: str) -> Iterator[Row]:
+    """The objects of a JSON array, one after the other, so that each has its line."""
+    decoder = json.JSONDecoder()
+    at = _behind_blanks(text, text.index("[") + 1)
+    index, line, counted = 0, 1, 0
+    try:
+        while index or text[at : at + 1] != "]":
+            line, counted = line + text.count("\n", counted, at), at
+            found, end = decoder.raw_decode(text, at)
+            yield _object(f"{path}[{index}]", found, line, _not_utf_8(text[at:end]))
+            index, at = index + 1, _behind_blanks(text, end)
+            if text[at : at + 1] == "]":
+                break
+            if text[at : at + 1] != ",":
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+            at = _behind_blanks(text, at + 1)
+        behind = _behind_blanks(text, at + 1)
+        if behind < len(text):
+            raise json.JSONDecodeError("Extra data", text, behind)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}:{line}: not JSON that can be read: {error}") from None
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    while text[at : at + 1] in (" ", "\t", "\n", "\r"):
+        at += 1
+    return at
 
 
 def delimited_rows(path: str | Path, delimiter: str = ",", quoted: bool = True, columns: Iterable[str] = ()) -> Iterator[Row]:
@@ -188,7 +222,10 @@ def delimited_rows(path: str | Path, delimiter: str = ",", quoted: bool = True, 
     for number, line in _lines(path):
         if not line:
             continue
-        place = f"{path}:{number}"
+        place, fault = f"{path}:{number}", _not_utf_8(line)
+        if fault and header is not None:
+            yield Row(place, fault=fault)
+            continue
         try:
             values = _values(line, delimiter, quoted)
         except (ValueError, csv.Error) as error:
@@ -216,19 +253,33 @@ def _values(line: str, delimiter: str, quoted: bool) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter, quoting=quoting, strict=True))
 
 
-def _object(place: str, found: object) -> Row:
-    return Row(place, found) if isinstance(found, dict) else Row(place, fault=f"expected an object, got {_short(found)}")
+def _object(place: str, found: object, line: int = 0, fault: str = "") -> Row:
+    if fault or not isinstance(found, dict):
+        return Row(place, fault=fault or f"expected an object, got {_short(found)}", line=line)
+    return Row(place, found, line=line)
+
+
+def _not_utf_8(text: str) -> str:
+    """The fault of text with characters that were replaced on reading; empty if there are none."""
+    return "not UTF-8" if "\ufffd" in text else ""
 
 
 def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
-    """Lines of a file in UTF-8 with their numbers, unpacked if it ends in ``.gz``; what is not UTF-8 is replaced, and shows as such."""
+    """Lines of a file in UTF-8 with their numbers, unpacked if it ends in ``.gz``; what is not UTF-8 is replaced, and shows as such.
+
+    Raises:
+        ValueError: If it cannot be unpacked: it is cut short, damaged, or not packed.
+    """
     path = Path(path)
-    with (
-        gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as binary,
-        io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="\n") as file,  # type: ignore[type-var, unused-ignore]
-    ):
-        for number, line in enumerate(file, 1):
-            yield number, line.rstrip("\r\n")
+    try:
+        with (
+            gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as binary,
+            io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace", newline="\n") as file,  # type: ignore[type-var, unused-ignore]
+        ):
+            for number, line in enumerate(file, 1):
+                yield number, line.rstrip("\r\n")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path} cannot be unpacked: {error}") from error
 
 
 # --- the hub ---

@@ -322,19 +322,24 @@ def read_testcases(folder: Path, problem: str) -> tuple[dict[str, Any], ...]:
     """The test cases of one problem, from the set's folder of that name; empty if there are none.
 
     Raises:
-        ValueError: If a file is not in the set's format; names file and line.
+        ValueError: If a file is not in the set's format (a marker is lost, too), or not UTF-8; names file and line.
     """
     tests = []
     for visibility in ("public", "hidden"):
         path = folder / problem / f"{problem}_testcases_{visibility}.txt"
         if not path.is_file():
             continue
-        *cases, rest = path.read_text(encoding="utf-8", errors="replace").split("###ENDOUTPUT###\n")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+        *cases, rest = (text if text.endswith("\n") else f"{text}\n").split("###ENDOUTPUT###\n")
         line = 1
         for case in cases:
             given, mark, output = case.partition("###ENDINPUT###\n")
             if not mark:
                 raise ValueError(f"{path}:{line}: a test case without ###ENDINPUT###")
+            if any(marker in each for marker in ("###ENDINPUT###", "###ENDOUTPUT###") for each in (given, output)):
+                raise ValueError(f"{path}:{line}: a marker in the middle of a test case: another one is lost")
+            if "\ufffd" in case:
+                raise ValueError(f"{path}:{line}: a test case that is not UTF-8")
             tests.append({"input": given, "output": output, "hidden": visibility == "hidden"})
             line += case.count("\n") + 1
         if rest.strip():

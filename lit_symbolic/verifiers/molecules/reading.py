@@ -6,7 +6,8 @@ A valid molecule costs one RDKit parse; everything else here is paid for by answ
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from bisect import bisect
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Literal
 
@@ -15,7 +16,7 @@ from rdkit import Chem, rdBase
 from lit_symbolic.certificate import Finding
 from lit_symbolic.verifiers.molecules.kekulization import kekulization_culprits
 from lit_symbolic.verifiers.molecules.selfies_text import SelfiesReading, looks_like_selfies, read_selfies
-from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX, read_smiles
+from lit_symbolic.verifiers.molecules.smiles import MAX_FINDINGS, SYNTAX, UNKNOWN_ATOM, read_smiles
 
 Notation = Literal["auto", "smiles", "selfies"]
 Span = tuple[int, int]
@@ -29,6 +30,8 @@ CHEMISTRY = "chemistry"
 
 _BLANKS = " \t\r\n"
 _LONG_NUMBER = re.compile(r"[0-9]{3}|\[[0-9]*#")
+_MAPPED = re.compile(r"(\[[^\[\]:]+):(?:0|[1-9][0-9]*)\]")
+_WILDCARD = re.compile(r"\*|\[[0-9]*#0(?![0-9])")
 
 
 def _parser(**settings: bool) -> Chem.SmilesParserParams:
@@ -96,21 +99,28 @@ class MoleculeReading:
 
     @cached_property
     def fragments(self) -> tuple[tuple[Chem.Mol, Span], ...]:
-        """Each of the molecules between dots, with its characters; all as one if a ring number joins two of them."""
-        start, written = self.span[0], self.text[slice(*self.span)]
-        pieces = [(start + match.start(), start + match.end()) for match in re.finditer(r"[^.]+", written)]
-        if len(pieces) > 1:
-            readings = [read_molecule(self.text[slice(*piece)], "selfies" if self.selfies else "smiles") for piece in pieces]
-            if all(reading.valid for reading in readings):
-                return tuple((reading.mol, piece) for reading, piece in zip(readings, pieces, strict=True))
-        return ((self.mol, self.span),)
+        """Each molecule with the characters between its dots; if a ring number joins pieces, from the first of them to the last."""
+        dots = re.finditer(r"[^.]+", self.text[slice(*self.span)])
+        pieces = [(self.span[0] + piece.start(), self.span[0] + piece.end()) for piece in dots]
+        if len(pieces) < 2:
+            return ((self.mol, self.span),)
+        atoms: list[tuple[int, ...]] = []
+        mols = Chem.GetMolFrags(self.mol, asMols=True, fragsMolAtomMapping=atoms)
+        ends = [end for _, end in pieces]
+        held = [
+            sorted({bisect(ends, self.atom_spans[at][0]) for at in each if self.mol.GetAtomWithIdx(at).GetAtomicNum() != 1})
+            for each in atoms
+        ]
+        rest = iter(sorted(set(range(len(pieces))).difference(*held)))  # hydrogen alone, whose atoms have no place
+        places = [each or [next(rest)] for each in held]
+        return tuple((mol, (pieces[place[0]][0], pieces[place[-1]][1])) for mol, place in zip(mols, places, strict=True))
 
 
 def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
     """Read an answer; never raises for what it says.
 
     Valid is what ``Chem.MolFromSmiles`` gives a molecule for, but: blanks inside, names and CXSMILES behind it, characters
-    outside ASCII, no atom at all and numbers that RDKit would wrap are faults. Atom maps are dropped.
+    outside ASCII, no atom at all and numbers that RDKit would wrap are faults. Atom maps are dropped, and make no stereo centre.
 
     Args:
         text: SMILES or SELFIES, blanks around it are ignored.
@@ -124,6 +134,8 @@ def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
         [(1, 2, 'valence')]
         >>> read_molecule("[C][Branch1][C][O][C]").smiles
         'C(O)C'
+        >>> canonical(read_molecule("[CH3:1][C@H:2]([OH:3])[CH3:4]").mol)
+        'CC(C)O'
     """
     start = len(text) - len(text.lstrip(_BLANKS))
     end = max(start, len(text.rstrip(_BLANKS)))
@@ -135,6 +147,42 @@ def read_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
             return as_smiles if as_smiles.valid else reading
         return reading
     return _from_smiles(text, (start, end))
+
+
+def read_answer(text: str, notation: Notation = "auto", wildcards: int = 0) -> MoleculeReading:
+    """Read an answer as :func:`read_molecule` does, in which wildcard atoms (``*``, ``[#0]``) are faults: they have no valence, so anything
+    can be written with them.
+
+    Args:
+        text: See :func:`read_molecule`, as for the next.
+        notation: See there.
+        wildcards: So many may be written: those of the reference, see :func:`wildcards_in`.
+
+    Example:
+        >>> [(finding.start, finding.kind) for finding in read_answer("C*O").findings], read_answer("C*O", wildcards=1).valid
+        ([(1, 'unknown_atom')], True)
+    """
+    reading = read_molecule(text, notation)
+    if reading.selfies is not None or wildcards_in(reading.smiles) <= wildcards:
+        return reading
+    end = _first_blank(text, reading.span)
+    written = [span for span in reading.written_atoms if span[1] <= end and _WILDCARD.search(text, *span)]
+    message = "a wildcard is no atom of a molecule"
+    findings = [Finding(*span, UNKNOWN_ATOM, message) for span in written[wildcards:]]
+    if not findings:
+        return reading
+    kept = tuple(sorted({*reading.findings, *findings})[:MAX_FINDINGS])
+    return replace(reading, parsed=None, findings=kept)
+
+
+def wildcards_in(text: str | None) -> int:
+    """How many wildcard atoms are written in a molecule; of ``None``, a problem without a reference, none.
+
+    Example:
+        >>> wildcards_in("*OC(=O)C[1*]"), wildcards_in("C#0CC0")
+        (2, 0)
+    """
+    return len(_WILDCARD.findall(text or ""))
 
 
 @lru_cache(maxsize=4096)
@@ -151,8 +199,18 @@ def known_molecule(text: str, notation: Notation = "auto") -> MoleculeReading:
 
 
 def canonical(mol: Chem.Mol, stereo: bool = True) -> str:
-    """RDKit's canonical SMILES, without atom maps."""
-    return str(Chem.MolToSmiles(mol, isomericSmiles=stereo))
+    """RDKit's canonical SMILES; without stereo its isotopes stay.
+
+    Example:
+        >>> canonical(Chem.MolFromSmiles("[13CH3][C@H](F)/C=C/C"), stereo=False)
+        'CC=CC([13CH3])F'
+    """
+    if not stereo:
+        mol = Chem.Mol(mol)
+        Chem.RemoveStereochemistry(mol)
+        with rdBase.BlockLogs():
+            mol = Chem.RemoveHs(mol)  # those that only showed on which side of a double bond they are
+    return str(Chem.MolToSmiles(mol))
 
 
 def _from_selfies(text: str, span: Span) -> MoleculeReading:
@@ -179,19 +237,16 @@ def _from_smiles(text: str, span: Span) -> MoleculeReading:
 def _parse(smiles: str) -> Chem.Mol | None:
     with rdBase.BlockLogs():
         try:
-            mol = Chem.MolFromSmiles(smiles, _PARAMETERS)
+            # Maps must be gone before RDKit perceives stereo: to it atoms with different maps are different substituents.
+            return Chem.MolFromSmiles(_MAPPED.sub(r"\1]", smiles), _PARAMETERS)
         except (RuntimeError, ValueError):  # a check inside RDKit failed
             return None
-    if mol is not None and ":" in smiles:
-        for atom in mol.GetAtoms():
-            atom.SetAtomMapNum(0)
-    return mol
 
 
 def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
     """Findings of the reader up to the first blank, and what stands behind that."""
     start, end = span
-    blank = min((place for place in (text.find(each, start, end) for each in _BLANKS) if place >= 0), default=end)
+    blank = _first_blank(text, span)
     findings = read_smiles(text, start, blank).findings
     if blank < end:
         findings = (
@@ -199,6 +254,11 @@ def _syntax(text: str, span: Span) -> tuple[Finding, ...]:
             Finding(blank, end, SYNTAX, "text behind the molecule: a SMILES has no blanks"),
         )
     return findings
+
+
+def _first_blank(text: str, span: Span) -> int:
+    """Place of the first blank; the end if there is none."""
+    return min((place for place in (text.find(each, *span) for each in _BLANKS) if place >= 0), default=span[1])
 
 
 def _with_problems(found: MoleculeReading) -> MoleculeReading:

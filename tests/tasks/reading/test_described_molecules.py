@@ -72,3 +72,48 @@ def test_a_quotation_mark_too_many_loses_one_description(tmp_path):
     assert {split: len(items) for split, items in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
     assert found.total == 5
     assert found.corrupt[0].startswith(f"{tmp_path / 'train.csv'}:4: a quotation mark")
+
+
+def test_a_name_behind_a_tab_is_no_column_in_a_file_of_smiles(tmp_path):
+    for split, smiles in zip(SPLITS, ("CC#N", "CCBr", "CC(=O)O"), strict=True):
+        (tmp_path / f"{split}.smi").write_text(f"{smiles}\tZINC1\n")
+    found = read_described(tmp_path)
+    assert [[item.answer for item in found.splits[split]] for split in SPLITS] == [["CC#N"], ["CCBr"], ["CC(=O)O"]]
+    (tmp_path / "test.smi").write_text("CID\tSMILES\tdescription\n7\tCCS\tIt is a thiol.\n")
+    assert [item.description for item in read_described(tmp_path).splits["test"]] == ["It is a thiol."]
+    (tmp_path / "a.txt").write_text("CCO\tname\n")
+    with pytest.raises(ValueError, match="expected a header with the columns SMILES, description"):
+        read_described(tmp_path / "a.txt", cut_by_hash=True)
+
+
+def hub_with(monkeypatch, splits):
+    def rows(source, split):
+        if split not in splits:
+            raise ValueError(f"{source}: the split {split!r} cannot be had: ValueError: Unknown split")
+        for n in range(120):
+            yield Row(
+                f"{source}[{split}][{n}]", {"SMILES": "CCO", "description": f"The molecule is alcohol number {n} of {split}."}
+            )
+
+    monkeypatch.setattr(described_molecules, "hub_rows", rows)
+
+
+@pytest.mark.parametrize("there", [("train",), ("validation",), ("train", "test"), ("test",)])
+def test_splits_that_the_hub_lacks_are_made_by_the_hash_of_those_that_are_there(monkeypatch, caplog, there):
+    hub_with(monkeypatch, there)
+    with caplog.at_level(logging.WARNING, "lit_symbolic.data"):
+        found = read_described("someone/chebi", cut_by_hash=True, need_groups=False)
+    assert sum(map(len, found.splits.values())) == found.total == 120 * len(there)
+    assert all(found.splits[split] for split in SPLITS)
+    told = [message for message in caplog.messages if "cannot be had" in message]
+    assert len(told) == 3 - len(there)
+    if "test" in there and len(there) > 1:
+        assert len(found.splits["test"]) == 120
+    with pytest.raises(ValueError, match=r"cannot be had.*; cut_by_hash: true makes the missing splits"):
+        read_described("someone/chebi", need_groups=False)
+
+
+def test_a_data_set_that_is_not_there_is_not_cut(monkeypatch):
+    hub_with(monkeypatch, ())
+    with pytest.raises(ValueError, match=r"the split 'test' cannot be had: ValueError: Unknown split$"):
+        read_described("someone/chebi", cut_by_hash=True)

@@ -10,6 +10,7 @@ from rdkit import Chem
 from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
 from lit_symbolic.tasks.reading import reaction_records
 from lit_symbolic.tasks.reading.reaction_records import read_reactions
+from lit_symbolic.tasks.reading.rows import delimited_rows
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
@@ -66,6 +67,29 @@ def test_mapped_reactants_with_a_plain_product_and_edits_behind(tmp_path):
     write(tmp_path / "train.txt", ["[CH3:1][C:2](=[O:3])[Cl:9].[NH2:4][CH3:5]>>CNC(C)=O 2;;2-9-1.0;2-4-1.0"])
     [reaction] = [each for split in read_reactions(tmp_path / "train.txt", "forward").splits.values() for each in split]
     assert (reaction.reactants, reaction.product) == ("CC(=O)Cl.CN", "CNC(C)=O")
+
+
+def test_maps_make_no_stereo_so_a_mapped_reaction_of_train_is_found_again_plain_in_test(tmp_path):
+    mapped = "[CH3:1][C@H:2]([OH:3])[CH3:4].[Cl:5][C:6](=[O:7])[CH3:8]>>[CH3:1][C@H:2]([O:3][C:6](=[O:7])[CH3:8])[CH3:4]"
+    write(tmp_path / "train.txt", [mapped, "CCO.CC(=O)Cl>>CCOC(C)=O"])
+    write(tmp_path / "test.txt", ["CC(O)C.ClC(=O)C>>CC(C)OC(C)=O"])
+    for direction in ("forward", "retro"):
+        found = read_reactions(tmp_path, direction)
+        assert found.skipped == {"repeated": 1}
+        assert len(found.splits["test"]) == 1
+    [reaction] = read_reactions(tmp_path / "train.txt", "forward").splits["train"][:1]
+    assert "@" not in reaction.reactants + reaction.product + reaction.key
+
+
+def test_reagents_that_are_not_shown_make_no_other_reaction(tmp_path):
+    header, mapped = "id,reactants>reagents>production", "[CH3:1][CH2:2][OH:3].[Cl:9][C:6](=[O:7])[CH3:8]"
+    product = "[CH3:1][CH2:2][O:3][C:6](=[O:7])[CH3:8]"
+    write(tmp_path / "train.csv", [header, f"a,{mapped}.CCN(CC)CC>>{product}", "b,CCCO.CC(=O)Cl>>CCCOC(C)=O"])
+    write(tmp_path / "test.csv", [header, f"a,c1ccncc1.{mapped}>>{product}"])
+    found = read_reactions(tmp_path, "retro")
+    assert found.skipped == {"repeated": 1}
+    assert keys(found.splits["test"]) == ["CC(=O)Cl.CCO>>CCOC(C)=O"]
+    assert read_reactions(tmp_path, "forward").skipped == {}  # there they are shown
 
 
 @pytest.mark.parametrize("in_selfies", [False, True])
@@ -278,6 +302,17 @@ def test_the_mapped_file_of_uspto_50k_is_read_and_cut_in_three(tmp_path):
 def test_the_sample_of_mol_instructions_is_read(direction):
     found = read_reactions(SHARED / "mol_instructions", direction)
     assert len(found.splits["test"]) == 500
+
+
+@pytest.mark.skipif(not (SHARED / "uspto50k_mapped").exists(), reason=f"needs the public data: uspto50k_mapped in {SHARED}")
+def test_a_product_of_uspto_50k_with_its_maps_is_its_own_reference(tmp_path):
+    beginning(SHARED / "uspto50k_mapped" / "canonicalized_eval.csv", tmp_path / "eval.csv", 500)
+    written = {
+        row.place.rsplit("/", 1)[-1]: row.text("reactants>reagents>production") for row in delimited_rows(tmp_path / "eval.csv")
+    }
+    task = ForwardSynthesis(data=tmp_path)
+    for problem in (*task.problems("train"), *task.problems("validation"), *task.problems("test")):
+        assert task.verifier.verify(problem, written[problem.id].split(">")[-1]).correct, problem
 
 
 @pytest.mark.skipif(not (SHARED / "uspto15k_forward").exists(), reason=f"needs the public data: uspto15k_forward in {SHARED}")

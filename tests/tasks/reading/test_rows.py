@@ -5,10 +5,11 @@ import gzip
 import json
 import logging
 import sys
+from functools import partial
 
 import datasets
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
@@ -46,11 +47,49 @@ def test_a_bad_line_of_json_is_a_fault_and_the_others_are_read(tmp_path):
     assert "expected an object, got [1]" in found[2].fault
 
 
-def test_a_broken_array_is_an_error_that_names_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('[{"a": 1}, {"a":', 1),
+        ('\n \n[{"a": 1},\n{"a" 2}]', 4),
+        ('\n[{"a": 1}\n{"a": 2}]', 3),
+        ("[", 1),
+        ("\n[[1],", 2),
+        ("[{},\n]", 2),
+        ("[{}]\n[]", 2),
+        ('[{},\n{"a": ' + "[" * 100_000, 2),
+        ("[{},\n" + "9" * 5_000 + "]", 2),
+    ],
+)
+def test_a_broken_array_is_an_error_that_names_the_file_and_its_line(tmp_path, content, line):
     path = tmp_path / "a.json"
-    path.write_text('[{"a": 1}, {"a":')
-    with pytest.raises(ValueError, match=r"a\.json: not JSON"):
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"a\.json:{line}: not JSON"):
         list(json_rows(path))
+
+
+def test_a_corrupt_row_of_an_array_is_told_with_its_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('\n[\n  {"a": "1"},\n  {\n    "b": "2"\n  }, 3\n]')
+    found = accept(json_rows(path), lambda row: row.text("a"), path, max_corrupt=0.9)
+    assert found.items == ["1"]
+    assert [told.split(": ")[0] for told in found.corrupt] == [f"{path}[1] (line 4)", f"{path}[2] (line 6)"]
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats(allow_nan=False) | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_an_array_is_read_as_json_reads_it(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    array = [{"value": value}] * 3
+    for indent in (None, 1):
+        path.write_text(f" {json.dumps(array, indent=indent)} \n")
+        assert fields(json_rows(path)) == array
+    path.write_text(" [ ] ")
+    assert fields(json_rows(path)) == []
 
 
 # ---------------------------------------------------------------- delimited
@@ -167,10 +206,34 @@ def test_packed_files_are_unpacked(tmp_path):
     assert fields(json_rows(path)) == OBJECTS
 
 
-def test_what_is_not_utf_8_shows_and_stops_nothing(tmp_path):
-    path = tmp_path / "a.tsv"
-    path.write_bytes(b"a\tb\n1\tcaf\xe9\n2\tok\n")
-    assert [row.fields["b"] for row in delimited_rows(path, "\t")] == ["caf\N{REPLACEMENT CHARACTER}", "ok"]
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        (partial(delimited_rows, delimiter="\t"), b"a\tb\n1\tcaf\xe9\n2\tok\n"),
+        (text_rows, b"caf\xe9\nok\n"),
+        (json_rows, b'{"a": "caf\xe9"}\n{"a": "ok"}\n'),
+        (json_rows, b'[{"a": "caf\xe9"},\n{"a": "ok"}]\n'),
+    ],
+)
+def test_what_is_not_utf_8_is_a_fault_and_stops_nothing(tmp_path, read, content):
+    path = tmp_path / "a"
+    path.write_bytes(content)
+    bad, sound = read(path)
+    assert bad.fault == "not UTF-8"
+    assert not sound.fault
+    assert "ok" in sound.fields.values()
+
+
+@pytest.mark.parametrize("read", [text_rows, json_rows, delimited_rows])
+def test_a_packed_file_that_cannot_be_unpacked_is_an_error_that_names_it(tmp_path, read):
+    path = tmp_path / "a.gz"
+    packed = gzip.compress("\n".join(json.dumps({"a": str(n) * n}) for n in range(300)).encode())
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2 :] = b"\0\xff" * (len(packed) // 4)
+    for content in (packed[:-20], bytes(damaged), b"no gzip"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.gz cannot be unpacked: "):
+            list(read(path))
 
 
 @pytest.mark.parametrize("read", [text_rows, json_rows, delimited_rows])

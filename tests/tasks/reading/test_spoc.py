@@ -89,10 +89,16 @@ def public(folder, problem):
         ("4\n###ENDINPUT###\n8\n###ENDOUTPUT###\n5\n10\n###ENDOUTPUT###\n", "5: a test case without ###ENDINPUT###"),
         ("4\n###ENDINPUT###\n8\n###ENDOUTPUT###\n5\n", "5: a test case without ###ENDOUTPUT### at its end"),
         ("4\n", "1: a test case without ###ENDOUTPUT### at its end"),
+        ("1\n###ENDINPUT###\n2\n" * 2 + "###ENDOUTPUT###\n", "1: a marker in the middle of a test case: another one is lost"),
+        (
+            "4\n###ENDINPUT###\n8\n###ENDOUTPUT###\n5\n###ENDINPUT###\n10\n###ENDOUTPUT### 6\n###ENDINPUT###\n12\n###ENDOUTPUT###\n",
+            "5: a marker in the middle of a test case: another one is lost",
+        ),
+        ("4\n###ENDINPUT###\n\udcff\n###ENDOUTPUT###\n", "1: a test case that is not UTF-8"),
     ],
 )
 def test_corrupt_test_cases_leave_out_the_programs_for_their_problem_and_are_told_with_their_line(folder, caplog, content, fault):
-    public(folder, "B").write_text(content)
+    public(folder, "B").write_text(content, encoding="utf-8", errors="surrogateescape")
     public(folder, "C").unlink()
     with pytest.raises(ValueError, match=rf"1 of 10 rows are corrupt(.|\n)*B_testcases_public\.txt:{fault}"):
         read_spoc(folder)
@@ -104,6 +110,11 @@ def test_corrupt_test_cases_leave_out_the_programs_for_their_problem_and_are_tol
     assert found.corrupt_tests == [f"problem B: {public(folder, 'B')}:{fault}"]
     assert found.corrupt_tests[0] in caplog.text
     assert f"1 programs are left out: {BAD_TESTS}" in caplog.text
+
+
+def test_a_byte_order_mark_is_no_input_and_the_last_line_needs_no_end(folder):
+    public(folder, "A").write_text("\ufeff4\n###ENDINPUT###\n8\n###ENDOUTPUT###", encoding="utf-8")
+    assert read_testcases(folder / "testcases", "A") == ({"input": "4\n", "output": "8\n", "hidden": False},)
 
 
 def test_test_cases_are_read_alone_too(folder):
