@@ -19,6 +19,7 @@ from lit_symbolic.tasks.generating.program_sketches import draw_operators
 from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
 from lit_symbolic.tasks.listing import Layout, Line, program, pseudocode
 from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
+from lit_symbolic.tasks.renaming import in_other_names
 from lit_symbolic.tasks.splitting import draw_one, drawn
 from lit_symbolic.verifiers.cpp import GOAL, CppVerifier
 from lit_symbolic.vocabulary import LearnedVocabulary
@@ -81,6 +82,8 @@ class PseudocodeToCpp(Task):
         vocabulary_size: Tokens of a tokenizer made for this task.
         operators_kept: Probability that an operator of a demonstration is the reference's; the others are drawn from those of its kind
             (:mod:`~lit_symbolic.tasks.generating.program_sketches`). Below 1 it needs the plain layout.
+        other_names: SPoC's training programs are drawn with other names of one letter each time
+            (:mod:`~lit_symbolic.tasks.renaming`): many programs out of few. Those of the generator have drawn names already.
         locate_departure: A program that fails its tests is wrong where it left the reference, see
             :class:`~lit_symbolic.verifiers.cpp.CppVerifier`; otherwise it is as a whole.
         compiler: Name or path of g++.
@@ -135,6 +138,7 @@ class PseudocodeToCpp(Task):
         strict: bool = True,
         vocabulary_size: int = 512,
         operators_kept: float = 1.0,
+        other_names: bool = False,
         locate_departure: bool = False,
         compiler: str = "g++",
         sandbox: Literal["required", "best_effort", "off"] = "required",
@@ -155,7 +159,7 @@ class PseudocodeToCpp(Task):
             raise ValueError(f"operators_kept is a probability between 0 and 1, got {operators_kept}")
         if operators_kept < 1.0 and layout != "plain":
             raise ValueError(f"operators_kept: {operators_kept} would draw operators in comments too; it needs layout: plain")
-        self.operators_kept = operators_kept
+        self.operators_kept, self.other_names = operators_kept, other_names
         self.data, self.layout, self.blocks = data, layout, (blocks[0], blocks[1])
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
         self.split_seed, self.test_file, self.cut_by_hash, self.testcases = split_seed, test_file, cut_by_hash, testcases
@@ -216,7 +220,10 @@ class PseudocodeToCpp(Task):
     def sample(self, rng: random.Random) -> Problem:
         """One training problem: newly drawn, or one of SPoC's."""
         if self.data is not None:
-            return rng.choice(self.problems("train"))
+            if not self.other_names:
+                return rng.choice(self.problems("train"))
+            found = rng.choice(self.spoc.splits["train"])
+            return self._read_problem(replace(found, lines=in_other_names(found.lines, rng)))
         return self._drawn_problem(draw_one(self._draw, _key, rng, self.split_seed))
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
