@@ -104,7 +104,7 @@ def report(scale: Scale) -> str:
             "# Search and second attempts at test time",
             "",
             f"`python benchmarks/decoding.py`. The supervised start of the Game of 24 (`configs/game24/sft.yaml`), {puzzles} test puzzles,",
-            "temperature 1; mean over seeds, lowest and highest in brackets. A seed is a start of its own and its sampling. Per answer:",
+            "temperature 1; mean over seeds, lowest and highest in brackets. A seed is a start of its own; all draw alike. Per answer:",
             "length and end rate (share that ends by itself) of the answer that stands, and tokens sampled, tool calls and dead ends",
             "(searches whose every proposal was discarded) to find it. Plain pass@k is what k sampled answers reach if the verifier",
             f"chooses among them, estimated from {PLAIN_ANSWERS} answers to each puzzle: for as many answers as cost at least the tokens of the",
