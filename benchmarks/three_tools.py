@@ -20,6 +20,8 @@ from runs import Run, Scale, environment, iteration_seconds, mean_and_spread, ru
 
 RECIPES = {"one tool": "ppo_token", "four tools": "ppo_three_tools"}
 PARTS = ("sampling", "verifying", "evaluating", "learning")
+ANSWERS = {"mean_length": "mean length, tokens", "end_rate": "end rate"}
+"""Measures of the answers that were sampled in an iteration."""
 SKIPPED = 1
 """Iterations at the beginning that do not count: worker processes start there."""
 
@@ -46,6 +48,7 @@ def pair(scale: Scale, seed: int, iterations: int) -> dict[str, Any]:
             "command": run.command("fit"),
             "iteration": iteration_seconds(curves),
             **{part: curves[f"time/{part}_seconds"] for part in PARTS},
+            **{name: curves[f"train/{name}"] for name in ANSWERS},
         }
     return found
 
@@ -58,7 +61,10 @@ def report(scale: Scale) -> str:
         seconds = {label: [statistics.median(each[label][part][SKIPPED:]) for each in pairs] for label in RECIPES}
         one, four = seconds.values()
         ratios = [theirs / ours if ours else 1.0 for ours, theirs in zip(one, four, strict=True)]
-        rows.append((part, mean_and_spread(one, 2), mean_and_spread(four, 2), mean_and_spread(ratios, 2)))
+        rows.append((f"{part}, s", mean_and_spread(one, 2), mean_and_spread(four, 2), mean_and_spread(ratios, 2)))
+    for name, label in ANSWERS.items():
+        answers = [[statistics.mean(each[recipe][name][SKIPPED:]) for each in pairs if name in each[recipe]] for recipe in RECIPES]
+        rows.append((label, *(mean_and_spread(values, 3) if values else "" for values in answers), ""))
     versions = pairs[0]["environment"] if pairs else environment()
     return "\n".join(
         [
@@ -67,9 +73,10 @@ def report(scale: Scale) -> str:
             "`python benchmarks/three_tools.py`. Seconds of an iteration (256 answers) with the molecule's own tool alone, and with those for",
             "syntax, valence and functional groups as three more reward callbacks beside it; medians of a run's iterations but the first, mean",
             f"over pairs of runs (seeds {', '.join(str(each['seed']) for each in pairs)}), lowest and highest in brackets. Verifying is what is",
-            "left to wait for when the last answer is sampled: worker processes certify the others meanwhile, on the second core.",
+            "left to wait for when the last answer is sampled: worker processes certify the others meanwhile, on the second core. Length and",
+            "end rate (share that ends by itself): of the answers sampled in these iterations, empty where they were not kept.",
             "",
-            table(("part of an iteration", "one tool, s", "four tools, s", "ratio"), rows),
+            table(("of an iteration", "one tool", "four tools", "ratio"), rows),
             "",
             f"Versions: {', '.join(f'{k} {v}' for k, v in versions.items())}.",
             "",
