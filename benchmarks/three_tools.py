@@ -63,7 +63,9 @@ def report(scale: Scale) -> str:
         ratios = [theirs / ours if ours else 1.0 for ours, theirs in zip(one, four, strict=True)]
         rows.append((f"{part}, s", mean_and_spread(one, 2), mean_and_spread(four, 2), mean_and_spread(ratios, 2)))
     for name, label in ANSWERS.items():
-        answers = [[statistics.mean(each[recipe][name][SKIPPED:]) for each in pairs if name in each[recipe]] for recipe in RECIPES]
+        answers = [
+            [statistics.mean(each[recipe][name][SKIPPED:]) for each in pairs if name in each[recipe]] for recipe in RECIPES
+        ]
         rows.append((label, *(mean_and_spread(values, 3) if values else "" for values in answers), ""))
     versions = pairs[0]["environment"] if pairs else environment()
     return "\n".join(
