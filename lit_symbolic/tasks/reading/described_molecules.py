@@ -152,7 +152,7 @@ def groups_of(mol: Chem.Mol) -> tuple[str, ...]:
 
     Example:
         >>> groups_of(Chem.MolFromSmiles("CC(=O)Nc1ccccc1C#N"))
-        ('secondary carboxamide', 'acetamide group', 'nitrile', 'benzyl')
+        ('secondary carboxamide', 'acetamide group', 'nitrile', 'phenyl')
     """
     found: list[tuple[FunctionalGroup, list[frozenset[int]]]] = []
     for group in FUNCTIONAL_GROUPS:

@@ -172,7 +172,7 @@ FUNCTIONAL_GROUPS: tuple[FunctionalGroup, ...] = (
     _group("prenyl|prenyl group", "[CX4][CX3]=[CX3]([CH3])[CH3]", "OCC=C(C)C", "OCC=C"),
     _group("phenyl|phenyl group|phenyl ring|phenyl substituent", "c1ccccc1", "Cc1ccccc1", "CC1CCCCC1"),
     _group("benzene|benzene ring|benzenes", "c1ccccc1", "Cc1ccccc1", "c1ccncc1"),
-    _group("benzyl|benzyl group", "[CX4H2]c1ccccc1", "OCc1ccccc1", "Cc1ccccc1"),
+    _group("benzyl|benzyl group", "[CX4;!H3]c1ccccc1", "OCc1ccccc1", "Cc1ccccc1"),
     _group("biphenyl", "c1ccccc1-c1ccccc1", "c1ccccc1-c1ccccc1", "c1ccc2ccccc2c1"),
     _group("naphthalene|naphthalenes", "c1ccc2ccccc2c1", "Cc1ccc2ccccc2c1", "c1ccccc1"),
     _group("cyclopropane|cyclopropyl group", "C1CC1", "CC1CC1", "C1CCC1"),
