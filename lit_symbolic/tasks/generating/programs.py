@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -66,19 +66,20 @@ class DrawnProgram:
 
     def input(self, rng: random.Random) -> str:
         """An input of the form that the program reads; every third number is one that the program speaks of, or stands beside one."""
+        spoken_of = [int(word) for line in self.lines for word in _NUMBER.findall(line.code)]
         words: list[int] = []
         last: list[int] = []
         for read in self.reads:
             for _ in range(1 if read.times is None else last[read.times]):
-                words += [self._number(low, high, rng) for low, high in read.ranges]
+                words += [_number(low, high, spoken_of, rng) for low, high in read.ranges]
             last.append(words[-1])
         return " ".join(map(str, words)) + "\n"
 
-    def _number(self, low: int, high: int, rng: random.Random) -> int:
-        spoken_of = [int(word) for line in self.lines for word in _NUMBER.findall(line.code)]
-        if spoken_of and rng.random() < 1 / 3:
-            return min(max(rng.choice(spoken_of) + rng.randint(-1, 1), low), high)
-        return rng.randint(low, high)
+
+def _number(low: int, high: int, spoken_of: Sequence[int], rng: random.Random) -> int:
+    if spoken_of and rng.random() < 1 / 3:
+        return min(max(rng.choice(spoken_of) + rng.randint(-1, 1), low), high)
+    return rng.randint(low, high)
 
 
 def normal_form(code: Iterable[str]) -> str:
