@@ -55,13 +55,10 @@ DECODINGS: dict[str, tuple[str, ...]] = {
 """Flags of each decoding, beside those of the recipe."""
 
 
-def cell(scale: Scale, decoding: str, seed: int, puzzles: int) -> dict[str, Any]:
+def cell(scale: Scale, decoding: str, seed: int) -> dict[str, Any]:
     """Evaluate one decoding of the supervised start of a seed."""
-    limit = () if "--data.test_limit" in scale.flags else ("--data.test_limit", str(puzzles))
-    flags = (*limit, *DECODINGS[decoding])
-    start = sft_start(seed, scale)
-    command = [*start.command("test"), *flags]
-    return {"decoding": decoding, "seed": seed, "puzzles": puzzles, "command": command, "test": start.test(flags)}
+    flags, start = DECODINGS[decoding], sft_start(seed, scale)
+    return {"decoding": decoding, "seed": seed, "command": [*start.command("test"), *flags], "test": start.test(flags)}
 
 
 def cell_name(decoding: str, seed: int) -> str:
@@ -97,13 +94,12 @@ def report(scale: Scale) -> str:
         *("decoding", "seeds", "solved", "plain pass@k at as many tokens", "plain pass@k at as many tool calls"),
         *("mean length", "end rate", "tokens sampled", "tool calls", "dead ends"),
     )
-    puzzles = "/".join(sorted({str(each["puzzles"]) for each in cells})) or "no"
     versions = cells[0]["environment"] if cells else environment()
     return "\n".join(
         [
             "# Search and second attempts at test time",
             "",
-            f"`python benchmarks/decoding.py`. The supervised start of the Game of 24 (`configs/game24/sft.yaml`), {puzzles} test puzzles,",
+            "`python benchmarks/decoding.py`. The supervised start of the Game of 24 (`configs/game24/sft.yaml`), its 300 test puzzles,",
             "temperature 1; mean over seeds, lowest and highest in brackets. A seed is a start of its own; all draw alike. Per answer:",
             "length and end rate (share that ends by itself) of the answer that stands, and tokens sampled, tool calls and dead ends",
             "(searches whose every proposal was discarded) to find it. Plain pass@k is what k sampled answers reach if the verifier",
@@ -145,7 +141,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--decodings", nargs="+", choices=DECODINGS, default=list(DECODINGS))
-    parser.add_argument("--puzzles", type=int, default=300)
     parser.add_argument("--report", action="store_true", help="write the table only")
     parser.add_argument("--quick", type=Path, help="a folder: run a very small version there, to see that all of it works")
     arguments = parser.parse_args()
@@ -155,7 +150,7 @@ def main() -> None:
         cells = [
             (
                 scale.results / f"{cell_name(decoding, seed)}.json",
-                functools.partial(cell, scale, decoding, seed, arguments.puzzles),
+                functools.partial(cell, scale, decoding, seed),
             )
             for decoding in arguments.decodings
         ]

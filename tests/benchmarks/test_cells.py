@@ -145,7 +145,7 @@ def test_a_decoding_is_compared_with_as_many_plain_answers_as_it_cost(tmp_path: 
         ("search, tool, 5 proposals, keep 1", search),
         ("search, tool, 10 proposals, keep 5", wide),
     ):
-        each = {"decoding": name, "seed": 0, "puzzles": 7, "environment": {"python": "3"}, "test": test}
+        each = {"decoding": name, "seed": 0, "environment": {"python": "3"}, "test": test}
         (scale.results / f"{decoding.cell_name(name, 0)}.json").write_text(json.dumps(each))
     text = decoding.report(scale)
     # 61 tokens are two answers of 30 and a bit, 3.2 tool calls three answers and a bit
