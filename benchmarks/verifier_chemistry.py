@@ -49,8 +49,6 @@ REASONS = {
     "53354911": "the propan-2-yl group is substituted further",
     "7342": "the description says methyl ester, the structure is an ethyl ester",
     "150833": "the carboxy group stands on a nitrogen: a carbamic acid",
-    "9883786": "the description names the class of furans, the structure has its saturated ring",
-    "4131668": "the description names the class of pyrazoles, the structure has a partly saturated ring",
 }
 """Why a molecule of ChEBI-20 lacks a group that its description names, looked up one by one."""
 REACTION_REASONS = {

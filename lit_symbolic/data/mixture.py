@@ -70,10 +70,17 @@ class TaskMixture(Task):
 
     def sample(self, rng: random.Random) -> Problem:
         """One training problem of a task drawn by weight."""
+        return self._drawn(rng).sample(rng)
+
+    def lesson(self, rng: random.Random) -> Problem:
+        """One lesson of a task drawn by weight."""
+        return self._drawn(rng).lesson(rng)
+
+    def _drawn(self, rng: random.Random) -> Task:
         ends = list(accumulate(self.weights.values()))
         at = rng.random() * ends[-1]
         name = next(name for name, end in zip(self.weights, ends, strict=True) if at < end)
-        return self.tasks[name].sample(rng)
+        return self.tasks[name]
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """That of the problem's own task."""

@@ -81,7 +81,7 @@ class SFTModule(SymbolicModule):
         eos = int(self.tokenizer.eos_token_id)
         with self.timed("time/sampling_seconds"):
             for _ in range(self.demonstrations):
-                problem = self.task.sample(rng)
+                problem = self.task.lesson(rng)
                 prompts.append(self._prompt_ids(problem, self.sampling.max_new_tokens))
                 text = self.task.demonstration(problem, rng)
                 ids = [*self.tokenizer(text, add_special_tokens=False)["input_ids"], eos]

@@ -49,6 +49,11 @@ class Task(ABC):
         """One training problem. A task with a generator overrides this; by default a uniform draw of the train split."""
         return rng.choice(self.problems("train"))
 
+    def lesson(self, rng: random.Random) -> Problem:
+        """What supervised fine-tuning shows next; by default :meth:`sample`. It needs a prompt and a demonstration, but no tool that
+        could judge an answer: a task may cut small lessons from what it has."""
+        return self.sample(rng)
+
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """An answer to imitate in supervised fine-tuning; by default the problem's reference.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Layout = Literal["plain", "commented"]
@@ -56,3 +57,27 @@ def program(lines: Sequence[Line], layout: Layout = "plain") -> str:
             written.append(f"{INDENT * line.indent}// {line.text}".rstrip("\\ "))
         written.append(INDENT * line.indent + line.code)
     return "\n".join(written)
+
+
+def excerpt(
+    lines: Sequence[Line], rng: random.Random, max_lines: int | None = None, max_characters: int | None = None
+) -> tuple[Line, ...]:
+    """Some lines on end, as many as are drawn and the bounds allow, moved to the left as far as they go.
+
+    Args:
+        lines: A program.
+        rng: Draws where they begin and how many they are.
+        max_lines: Of the excerpt.
+        max_characters: Of its pseudo-code and code together; a first line that is longer is the whole excerpt.
+
+    Example:
+        >>> lines = (Line("int main() {"), Line("int n;", "create n", 1), Line("}"))
+        >>> print(program(excerpt(lines, random.Random(2))))
+        int n;
+    """
+    start = rng.randrange(len(lines))
+    kept = list(lines[start : start + rng.randint(1, min(max_lines or len(lines), len(lines) - start))])
+    while len(kept) > 1 and max_characters is not None and len(program(kept, "commented")) > max_characters:
+        kept.pop()
+    least = min(line.indent for line in kept)
+    return tuple(replace(line, indent=line.indent - least) for line in kept)

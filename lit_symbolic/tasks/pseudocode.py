@@ -17,7 +17,7 @@ from lit_symbolic.tasks.generating.bench import TestBench
 from lit_symbolic.tasks.generating.expected import ExpectedOutputs
 from lit_symbolic.tasks.generating.program_sketches import draw_operators
 from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
-from lit_symbolic.tasks.listing import Layout, Line, program, pseudocode
+from lit_symbolic.tasks.listing import Layout, Line, excerpt, program, pseudocode
 from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
 from lit_symbolic.tasks.renaming import in_other_names
 from lit_symbolic.tasks.splitting import draw_one, drawn
@@ -84,6 +84,8 @@ class PseudocodeToCpp(Task):
             (:mod:`~lit_symbolic.tasks.generating.program_sketches`). Below 1 it needs the plain layout.
         other_names: SPoC's training programs are drawn with other names of one letter each time
             (:mod:`~lit_symbolic.tasks.renaming`): many programs out of few. Those of the generator have drawn names already.
+        excerpt_share: Share of SPoC's lessons in supervised fine-tuning that are some lines on end of a training program, too long ones
+            among them, instead of a whole one: how a line is written is learned from more places, and no program by heart.
         locate_departure: A program that fails its tests is wrong where it left the reference, see
             :class:`~lit_symbolic.verifiers.cpp.CppVerifier`; otherwise it is as a whole.
         compiler: Name or path of g++.
@@ -139,6 +141,7 @@ class PseudocodeToCpp(Task):
         vocabulary_size: int = 512,
         operators_kept: float = 1.0,
         other_names: bool = False,
+        excerpt_share: float = 0.0,
         locate_departure: bool = False,
         compiler: str = "g++",
         sandbox: Literal["required", "best_effort", "off"] = "required",
@@ -159,7 +162,9 @@ class PseudocodeToCpp(Task):
             raise ValueError(f"operators_kept is a probability between 0 and 1, got {operators_kept}")
         if operators_kept < 1.0 and layout != "plain":
             raise ValueError(f"operators_kept: {operators_kept} would draw operators in comments too; it needs layout: plain")
-        self.operators_kept, self.other_names = operators_kept, other_names
+        if not 0.0 <= excerpt_share <= 1.0:
+            raise ValueError(f"excerpt_share is a share between 0 and 1, got {excerpt_share}")
+        self.operators_kept, self.other_names, self.excerpt_share = operators_kept, other_names, excerpt_share
         self.data, self.layout, self.blocks = data, layout, (blocks[0], blocks[1])
         self.sizes: dict[Split, int] = {"train": train_problems, "validation": validation_problems, "test": test_problems}
         self.split_seed, self.test_file, self.cut_by_hash, self.testcases = split_seed, test_file, cut_by_hash, testcases
@@ -222,9 +227,19 @@ class PseudocodeToCpp(Task):
         if self.data is not None:
             if not self.other_names:
                 return rng.choice(self.problems("train"))
-            found = rng.choice(self.spoc.splits["train"])
-            return self._read_problem(replace(found, lines=in_other_names(found.lines, rng)))
+            return self._read_problem(self._in_other_names(rng.choice(self.spoc.splits["train"]), rng))
         return self._drawn_problem(draw_one(self._draw, _key, rng, self.split_seed))
+
+    def lesson(self, rng: random.Random) -> Problem:
+        """A training problem, or an excerpt of one."""
+        if self.data is None or rng.random() >= self.excerpt_share:
+            return self.sample(rng)
+        found = rng.choice(self.spoc.lessons)
+        cut = excerpt(found.lines, rng, self.max_lines, self.max_characters)
+        return self._read_problem(self._in_other_names(replace(found, lines=cut), rng))
+
+    def _in_other_names(self, found: AnnotatedProgram, rng: random.Random) -> AnnotatedProgram:
+        return replace(found, lines=in_other_names(found.lines, rng)) if self.other_names else found
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """The reference, some of its operators drawn anew where ``operators_kept`` is below 1."""

@@ -26,6 +26,9 @@ class Tell(Say):
     def problems(self, split: Split) -> Sequence[Problem]:
         return [replace(problem, task="tell") for problem in super().problems(split)]
 
+    def lesson(self, rng: random.Random) -> Problem:
+        return replace(self.sample(rng), id="lesson")
+
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
         return f"again: {answer}"
 
@@ -48,6 +51,13 @@ def test_training_problems_come_by_weight() -> None:
     rng = random.Random(0)
     equal = Counter(TaskMixture([Say(), Tell()]).sample(rng).task for _ in range(4_000))
     assert equal["tell"] / 4_000 == pytest.approx(0.5, abs=0.03)
+
+
+def test_lessons_come_by_weight_from_each_tasks_own() -> None:
+    mixture, rng = TaskMixture([Say(), Tell()], [1.0, 3.0]), random.Random(0)
+    drawn = Counter((problem.task, problem.id == "lesson") for problem in (mixture.lesson(rng) for _ in range(4_000)))
+    assert set(drawn) == {("say", False), ("tell", True)}
+    assert drawn["tell", True] / 4_000 == pytest.approx(0.75, abs=0.03)
 
 
 def test_a_task_of_weight_zero_is_evaluated_and_never_trained_on() -> None:

@@ -1,7 +1,9 @@
 """Supervised fine-tuning: the loss against a plain loop, cut and accumulated as one likes."""
 
 import math
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lit_symbolic.certificate import Problem
 from lit_symbolic.modules import SFTModule
 from lit_symbolic.modules.minibatches import Minibatch
 from lit_symbolic.modules.settings import Optimization
@@ -56,6 +59,20 @@ def test_the_loss_is_the_mean_over_the_tokens_of_all_demonstrations(tiny_policy:
             total -= sum(float(logprobs[len(prompt) - 1 + i, word]) for i, word in enumerate(answer))
             count += len(answer)
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(total / count, rel=1e-5)
+
+
+class Excerpts(Say):
+    """Shows parts of its problems in supervised fine-tuning."""
+
+    def lesson(self, rng: random.Random) -> Problem:
+        return replace(self.sample(rng), prompt="a b")
+
+
+def test_a_tasks_lessons_are_what_is_shown(tiny_policy: TinyLlama, fit: Fit) -> None:
+    module = descent(tiny_policy, rows=20)
+    fit(module, Excerpts())
+    (minibatch,) = module.collect(0)
+    assert {tuple(prompt_in(minibatch, row)) for row in range(20)} == {tuple(module.tokenizer("a b")["input_ids"])}
 
 
 @pytest.mark.parametrize("rows", [10, 4, 3])

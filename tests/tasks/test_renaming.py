@@ -74,3 +74,26 @@ def test_renamed_programs_of_spoc_still_pass_their_tests_and_are_drawn_for_train
         assert verifier.verify(problem, problem.reference).correct, problem.reference
     unchanged = PseudocodeToCpp(data=SHARED / "spoc", cut_by_hash=True, max_characters=300)
     assert [p.prompt for p in task.problems("test")] == [p.prompt for p in unchanged.problems("test")]
+
+
+@pytest.mark.skipif(not (SHARED / "spoc").exists(), reason=f"needs the public data: spoc in {SHARED}")
+def test_lessons_are_excerpts_of_training_programs_long_ones_too_and_no_held_out_problem():
+    bounds = {"cut_by_hash": True, "max_characters": 300, "max_lines": 12}
+    task = PseudocodeToCpp(data=SHARED / "spoc", excerpt_share=0.5, **bounds)
+    assert len(task.spoc.lessons) > len(task.problems("train"))
+    held_out = {found.problem for split in ("validation", "test") for found in task.spoc.splits[split]}
+    assert held_out
+    assert not held_out & {found.problem for found in task.spoc.lessons}
+    by_id = {found.id: found for found in task.spoc.lessons}
+    rng = random.Random(0)
+    lessons = [task.lesson(rng) for _ in range(400)]
+    whole = {problem.prompt for problem in task.problems("train")}
+    assert 0.4 < sum(lesson.prompt not in whole for lesson in lessons) / len(lessons) < 0.6
+    code = {name: [line.code for line in found.lines] for name, found in by_id.items()}
+    for lesson in lessons:
+        written = [line.strip() for line in lesson.reference.splitlines()]
+        assert len(written) <= 12
+        assert any(code[lesson.id][start : start + len(written)] == written for start in range(len(code[lesson.id])))
+    assert any(len(code[lesson.id]) > 12 for lesson in lessons)
+    plain = PseudocodeToCpp(data=SHARED / "spoc", **bounds)
+    assert {plain.lesson(rng).prompt for _ in range(50)} <= whole

@@ -73,6 +73,7 @@ class Spoc:
         corrupt: Place and fault of each row that could not be used.
         skipped: How many programs were left out, by reason.
         corrupt_tests: Place and fault of each problem's test cases that could not be used.
+        lessons: All programs of the training split that are for no held-out problem, too long ones and those without tests among them.
     """
 
     splits: dict[Split, list[AnnotatedProgram]]
@@ -80,6 +81,7 @@ class Spoc:
     corrupt: list[str]
     skipped: dict[str, int]
     corrupt_tests: list[str] = field(default_factory=list)
+    lessons: list[AnnotatedProgram] = field(default_factory=list)
 
 
 def read_spoc(
@@ -143,7 +145,9 @@ def read_spoc(
             raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}")
     for reason, count in (+skipped).items():
         LOG.warning("%s: %d programs are left out: %s", data, count, reason)
-    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped), corrupt_tests)
+    held_out = {each.problem for split in SPLITS if split != "train" for each in found[split]}
+    lessons = [each for each in found["train"] if each.problem not in held_out]
+    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped), corrupt_tests, lessons)
 
 
 def _all_testcases(

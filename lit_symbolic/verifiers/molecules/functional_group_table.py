@@ -7,6 +7,7 @@ would call so. Where a group is often charged (carboxy, amino, phosphate) its io
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -204,3 +205,26 @@ FUNCTIONAL_GROUPS: tuple[FunctionalGroup, ...] = (
     _group("morpholine|morpholines", "O1-C-C-N-C-C-1", "C1COCCN1", "C1CNCCN1"),
 )
 """Names are matched longest first, so "carboxylic ester" is not also an "ester" and "trifluoromethyl" no "methyl"."""
+
+_NUMBERS = {"c": 6, "n": 7, "o": 8, "s": 16}
+
+
+def _class(group: FunctionalGroup) -> FunctionalGroup:
+    """ChEBI's class of a ring: a "member of furans" has the ring of furan at any saturation, where a "furan" is aromatic."""
+
+    def atom(match: re.Match[str]) -> str:
+        closures = "".join(f"~{digit}" for digit in match[2])
+        return f"~[#{_NUMBERS[match[1]]}]{closures}"
+
+    ring = re.sub(r"([cnos])(\d*)", atom, group.smarts).removeprefix("~")
+    rings = [name for name in group.names if name.removesuffix("s") + "s" in group.names and not name.endswith("s")]
+    names = tuple(f"{phrase} {name}" for phrase in ("member of", "member of the class of", "class of") for name in rings)
+    return FunctionalGroup(names[0], ring, group.present, "C1CCCCC1", names)
+
+
+_AROMATIC_RINGS = (
+    *("pyridine", "pyrimidine", "pyrazine", "pyridazine", "pyrrole", "imidazole", "pyrazole", "furan", "thiophene", "oxazole"),
+    *("isoxazole", "thiazole", "indole", "benzimidazole", "quinoline", "isoquinoline", "purine"),
+)
+RING_CLASSES = tuple(_class(group) for group in FUNCTIONAL_GROUPS if group.name in _AROMATIC_RINGS)
+"""Read in descriptions, never drawn or counted: a molecule has hundreds of classes."""

@@ -13,9 +13,9 @@ from typing import Any
 
 from rdkit import Chem
 
-from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, FunctionalGroup
+from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, RING_CLASSES, FunctionalGroup
 
-_BY_NAME = {name: group for group in FUNCTIONAL_GROUPS for name in group.names}
+_BY_NAME = {name: group for group in (*FUNCTIONAL_GROUPS, *RING_CLASSES) for name in group.names}
 _NAMES = re.compile(
     r"(?<![\w'’,)\]}-])(?:di|tri|bis-?)??"
     rf"(?P<name>{'|'.join(re.escape(name) for name in sorted(_BY_NAME, key=len, reverse=True))})s?(?![\w'’(\[{{-]|[)\]}}]+[\w-])",

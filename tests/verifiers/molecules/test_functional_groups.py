@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS
+from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, RING_CLASSES
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, group_named, groups_asked_for
 
 
@@ -84,6 +84,34 @@ def test_every_name_means_one_group_and_is_found_in_singular_and_plural():
             assert names(f"The molecule is a {name}.") == [group.name]
             assert names(f"It has three {name.removesuffix('s')}s.") == [group.name]
             assert names(f"It has a {name.upper()} there") == [group.name]
+
+
+def test_a_class_of_rings_takes_in_the_saturated_ones():
+    for group in RING_CLASSES:
+        ring = Chem.MolFromSmiles(group.present)
+        saturated = Chem.RWMol(ring)
+        Chem.Kekulize(saturated, clearAromaticFlags=True)
+        for bond in saturated.GetBonds():
+            bond.SetBondType(Chem.BondType.SINGLE)
+        for molecule in (group.present, Chem.MolToSmiles(saturated)):
+            assert has(molecule, group), (group.name, molecule)
+        assert not has(group.absent, group)
+        aromatic = group_named(group.name.removeprefix("member of "))
+        assert has(group.present, aromatic)
+        assert not has(Chem.MolToSmiles(saturated), aromatic)
+
+
+@pytest.mark.parametrize(
+    ("description", "found"),
+    [
+        ("It is a lactone and a member of furans.", ["lactone", "member of furan"]),
+        ("The molecule is a member of the class of 1,3-oxazoles that is a nitrile.", ["member of 1,3-oxazole", "nitrile"]),
+        ("It has two furans.", ["furan"]),
+        ("It is a furan.", ["furan"]),
+    ],
+)
+def test_a_class_is_asked_for_as_one(description, found):
+    assert names(description) == found
 
 
 @pytest.mark.parametrize(
