@@ -81,13 +81,13 @@ SOURCES = (
         (
             *("--data.task.data", f"{SHARED}/spoc", "--data.task.cut_by_hash", "true"),
             *("--data.task.max_characters", "400", "--data.task.vocabulary_size", "1024", "--data.task.operators_kept", "1.0"),
-            *("--data.task.layout", "commented", "--model.max_new_tokens", "208"),  # line by line: pseudo-code, then its code
+            *("--data.task.layout", "commented", "--model.max_new_tokens", "240"),  # line by line: pseudo-code, then its code
             *("--data.task.other_names", "true", "--data.task.excerpt_share", "0.5"),  # few programs, not to be learned by heart
         ),
         f"{SHARED}/spoc",
         (1,),
         ("--data.test_limit", "158", *PROGRAMS),
-        sft=("--trainer.max_epochs", "18"),
+        sft=("--trainer.max_epochs", "16"),
     ),
     Source(
         "molecules",

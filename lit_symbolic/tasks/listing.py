@@ -68,14 +68,19 @@ def excerpt(
         lines: A program.
         rng: Draws where they begin and how many they are.
         max_lines: Of the excerpt.
-        max_characters: Of its pseudo-code and code together; a first line that is longer is the whole excerpt.
+        max_characters: Of its pseudo-code and code together; no excerpt begins with a line that alone is longer, unless all are.
 
     Example:
         >>> lines = (Line("int main() {"), Line("int n;", "create n", 1), Line("}"))
         >>> print(program(excerpt(lines, random.Random(2))))
         int n;
     """
-    start = rng.randrange(len(lines))
+    beginnings = [
+        at
+        for at, line in enumerate(lines)
+        if max_characters is None or len(program([replace(line, indent=0)], "commented")) <= max_characters
+    ]
+    start = rng.choice(beginnings or range(len(lines)))
     kept = list(lines[start : start + rng.randint(1, min(max_lines or len(lines), len(lines) - start))])
     while len(kept) > 1 and max_characters is not None and len(program(kept, "commented")) > max_characters:
         kept.pop()
