@@ -28,7 +28,7 @@ for _ in range(12):
         while True:
             number += 1
             io.save_checkpoint({"number": number, "weights": torch.full((SIZE,), float(number))}, target)
-    time.sleep(rng.uniform(0.0, 0.03))
+    time.sleep(rng.uniform(0.0, rng.choice((0.03, 0.2))))  # the long ones for a machine that is busy
     os.kill(writer, signal.SIGKILL)
     os.waitpid(writer, 0)
     litter = [path.name for path in target.parent.iterdir() if path != target]

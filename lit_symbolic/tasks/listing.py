@@ -72,7 +72,7 @@ def excerpt(
 
     Example:
         >>> lines = (Line("int main() {"), Line("int n;", "create n", 1), Line("}"))
-        >>> print(program(excerpt(lines, random.Random(2))))
+        >>> print(program(excerpt(lines, random.Random(7))))
         int n;
     """
     beginnings = [
