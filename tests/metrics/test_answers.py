@@ -51,6 +51,7 @@ def computed(metrics):
     return {name: value.item() for name, value in metrics.compute().items()}
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(prompts)
 def test_the_figures_equal_plain_sums(groups):
     metrics = AnswerMetrics((1, 2, 99), SAMPLES, {"t": ["step_validity"]}, resamples=0)
@@ -98,6 +99,7 @@ def mixed_rollouts_of(groups):
     return rollouts
 
 
+@settings(deadline=None)  # a machine may be busy
 @given(prompts)
 def test_of_several_tasks_each_has_its_success_and_its_own_metrics(groups):
     metrics = AnswerMetrics((1,), SAMPLES, NAMES, resamples=0)
