@@ -217,7 +217,7 @@ def _class(group: FunctionalGroup) -> FunctionalGroup:
         return f"~[#{_NUMBERS[match[1]]}]{closures}"
 
     ring = re.sub(r"([cnos])(\d*)", atom, group.smarts).removeprefix("~")
-    rings = [name for name in group.names if name.removesuffix("s") + "s" in group.names and not name.endswith("s")]
+    rings = [name for name in group.names if f"{name}s" in group.names]
     names = tuple(f"{phrase} {name}" for phrase in ("member of", "member of the class of", "class of") for name in rings)
     return FunctionalGroup(names[0], ring, group.present, "C1CCCCC1", names)
 
