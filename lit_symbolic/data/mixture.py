@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from itertools import accumulate
@@ -36,8 +37,8 @@ class TaskMixture(Task):
         if not tasks or len(set(names)) < len(names):
             raise ValueError(f"a mixture needs tasks whose names differ, got {', '.join(names) or 'none'}")
         weights = [1.0] * len(tasks) if weights is None else list(weights)
-        if len(weights) != len(tasks) or min(weights) < 0 or sum(weights) <= 0:
-            raise ValueError(f"a mixture needs a weight for each of {', '.join(names)}, none negative, got {weights}")
+        if len(weights) != len(tasks) or min(weights) < 0 or not 0 < sum(weights) < math.inf:  # false for nan, too
+            raise ValueError(f"a mixture needs a finite weight for each of {', '.join(names)}, none negative, got {weights}")
         self.tasks = {task.name: task for task in tasks}
         self.weights = dict(zip(names, weights, strict=True))
         self.metrics = tuple(dict.fromkeys(name for task in tasks for name in task.metrics))

@@ -42,16 +42,18 @@ class Game24(Task):
     """Puzzles that are all solvable; validation and test hold classic ones, and no training problem is one of theirs.
 
     The classic puzzles are every solvable set of ``cards`` cards up to ``max_card`` (1,362 with the defaults), or those of
-    ``data``. A seeded shuffle cuts them into test, validation and train, so the test split does not depend on
-    ``validation_problems``. Beside them a generator makes training problems without end.
+    ``data``. What ``data`` itself puts into test or validation stays there (of 4nums' list ranks 901 to 1000 are test, as in Tree of
+    Thoughts); where it says nothing a seeded shuffle cuts test, then validation, so the test split does not depend on
+    ``validation_problems``. Beside them a generator makes training problems without end: some 128,000 with
+    ``generator_cards=(4, 4, 4, 5)`` and ``generator_max_card=25``; by default it draws from the classic puzzles alone.
 
     Args:
         cards: Number of cards of a classic puzzle.
         max_card: Largest card of a classic puzzle; cards start at 1.
         target: The number to make.
         split_seed: Seed of the split.
-        validation_problems: Size of the validation split.
-        test_problems: Size of the test split.
+        validation_problems: Size of the validation split, where ``data`` has none.
+        test_problems: The same of the test split.
         data: A csv file in 4nums.com's format, a header with the column ``Puzzles`` (``1 1 4 6``), or the id of a data set on
             the hub with such a column or one of lists, ``numbers``; its puzzles are then the classic ones. All are enumerated
             if not given. See :func:`~lit_symbolic.tasks.reading.puzzles.read_card_sets`; :attr:`read` has the counts.
@@ -255,19 +257,22 @@ class Game24(Task):
 
     @cached_property
     def _split(self) -> dict[Split, list[Cards]]:
-        puzzles = sorted(self._classic_puzzles())
-        held_out = self.test_problems + self.validation_problems
-        if len(puzzles) <= held_out:
+        official = self.read.official if self.read is not None else {}
+        held_out = {split: list(official.get(split, ())) for split in ("test", "validation")}
+        taken = {cards for puzzles in held_out.values() for cards in puzzles}
+        puzzles = sorted(cards for cards in self._classic_puzzles() if cards not in taken)
+        wanted = {"test": self.test_problems, "validation": self.validation_problems}
+        to_cut = {split: count for split, count in wanted.items() if not held_out[split]}
+        if len(puzzles) <= sum(to_cut.values()):
+            shares = " and ".join(f"{count} {split}" for split, count in to_cut.items()) or "none"
             raise ValueError(
-                f"{len(puzzles)} solvable puzzles cannot give {self.test_problems} test and {self.validation_problems} "
-                "validation problems and leave some to train on; lower test_problems or validation_problems"
+                f"{len(puzzles)} solvable puzzles cannot give {shares} problems and leave some to train on; lower test_problems or "
+                "validation_problems"
             )
         random.Random(self.split_seed).shuffle(puzzles)
-        return {
-            "train": puzzles[held_out:],
-            "validation": puzzles[self.test_problems : held_out],
-            "test": puzzles[: self.test_problems],
-        }
+        for split, count in to_cut.items():
+            held_out[split], puzzles = puzzles[:count], puzzles[count:]
+        return {"train": puzzles, "validation": held_out["validation"], "test": held_out["test"]}
 
     @cached_property
     def _held_out(self) -> frozenset[Cards]:

@@ -1,5 +1,6 @@
 """Several tasks as one: each problem keeps its own task's verifier, demonstration and second prompt, and weights are kept."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -105,9 +106,11 @@ def test_metrics_are_those_of_all_tasks_each_once() -> None:
     [
         ([], None, "names differ"),
         ([Say(), Say()], None, "names differ, got say, say"),
-        ([Say(), Tell()], [1.0], "a weight for each of say, tell"),
+        ([Say(), Tell()], [1.0], "a finite weight for each of say, tell"),
         ([Say(), Tell()], [1.0, -1.0], "none negative"),
-        ([Say(), Tell()], [0.0, 0.0], "a weight for each"),
+        ([Say(), Tell()], [0.0, 0.0], "a finite weight for each"),
+        ([Say(), Tell()], [math.nan, 1.0], "a finite weight for each"),
+        ([Say(), Tell()], [math.inf, 1.0], "a finite weight for each"),
     ],
 )
 def test_tasks_and_weights_that_do_not_fit_are_refused(tasks: list[Task], weights: Any, message: str) -> None:

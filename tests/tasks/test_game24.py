@@ -285,11 +285,11 @@ def test_a_bad_csv_file_is_named_with_its_line(tmp_path, content, message):
 def test_a_data_set_on_the_hub_is_read_by_the_same_option_and_what_was_read_is_counted(tmp_path, monkeypatch):
     rows = [{"numbers": list(cards), "solvable": solvable(cards, 24)} for cards in list(all_card_sets(4, 13))[:200]]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    load = datasets.load_dataset
+    load, files = datasets.load_dataset, {"train": str(tmp_path / "train.jsonl")}
     monkeypatch.setattr(
         datasets,
         "load_dataset",
-        lambda name, config, split, revision: load(str(tmp_path), split=split, cache_dir=str(tmp_path / "cache")),
+        lambda name, config, split, revision: load("json", data_files=files, split=split, cache_dir=str(tmp_path / "cache")),
     )
     task = Game24(data="nlile/24-game", validation_problems=10, test_problems=20)
     found = {problem.facts["cards"] for split in ("train", "validation", "test") for problem in task.problems(split)}
@@ -319,6 +319,21 @@ def test_the_splits_of_the_public_puzzles_are_a_seeded_shuffle_of_all_of_them():
     found = {split: [problem.facts["cards"] for problem in task.problems(split)] for split in ("train", "validation", "test")}
     assert found == {"test": puzzles[:300], "validation": puzzles[300:400], "train": puzzles[400:]}
     assert (task.read.total, task.read.corrupt, task.read.skipped) == (len(puzzles), [], {})
+
+
+def test_what_the_file_holds_out_is_held_out_and_the_rest_is_cut(tmp_path):
+    puzzles = [problem.facts["cards"] for problem in Game24().problems("train")][:40]
+    path = tmp_path / "24.csv"
+    path.write_text(
+        "Rank,Puzzles\n" + "".join(f"{rank},{' '.join(map(str, cards))}\n" for rank, cards in enumerate(puzzles, 890))
+    )
+    task = Game24(data=path, validation_problems=5, test_problems=3)
+    found = {split: [problem.facts["cards"] for problem in task.problems(split)] for split in ("train", "validation", "test")}
+    assert found["test"] == puzzles[11:]  # ranks 901 to 929, whatever test_problems says
+    assert {len(found[split]) for split in ("train", "validation")} == {6, 5}
+    assert {*found["train"], *found["validation"]} == set(puzzles[:11])
+    with pytest.raises(ValueError, match="11 solvable puzzles cannot give 11 validation problems"):
+        Game24(data=path, validation_problems=11).problems("test")
 
 
 def test_a_missing_csv_file_is_named(tmp_path):

@@ -6,14 +6,24 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 
 from rdkit import Chem
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
+from lit_symbolic.tasks.reading.rows import (
+    Row,
+    accept,
+    delimited_rows,
+    hub_parts,
+    hub_rows,
+    is_on_hub,
+    json_rows,
+    task_name,
+    text_rows,
+)
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, FunctionalGroup
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_asked_for
@@ -32,7 +42,7 @@ SUFFIXES = (
     ".smi",
     *(f"{suffix}.gz" for suffix in (".txt", ".tsv", ".json", ".jsonl")),
 )
-MOL_INSTRUCTIONS_TASK = "description guided molecule design"
+MOL_INSTRUCTIONS_TASK = "description_guided_molecule_design"
 
 NO_GROUP = "the description names no known group that the molecule has"
 TOO_LONG = "the description or the molecule is longer than the settings allow"
@@ -112,11 +122,11 @@ def read_described(
         longest_molecule: The same of a molecule.
         need_groups: Skip a row whose description names no group that the molecule has: any molecule would do.
         first_rows: Read so many rows; None reads all. (24,445 molecules of ZINC take 20 seconds.)
-        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`.
+        max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`, for each file.
         seed: Of the cut.
 
     Raises:
-        ValueError: If rows are corrupt beyond ``max_corrupt``, there are none, or a split is missing and is not to be cut.
+        ValueError: If rows of a file are corrupt beyond ``max_corrupt``, it has none, or a split is missing and is not to be cut.
         FileNotFoundError: If there is no such file or folder.
     """
 
@@ -129,9 +139,17 @@ def read_described(
         )
         return TOO_LONG if too_long else found if found.groups or not need_groups else NO_GROUP
 
-    accepted = accept(islice(_rows(data, hub_split, cut_by_hash), first_rows), parse, data, max_corrupt)
-    skipped = Counter(item for item in accepted.items if isinstance(item, str))
-    splits = _splits([item for item in accepted.items if not isinstance(item, str)], data, cut_by_hash, seed)
+    items: list[DescribedMolecule | str] = []
+    corrupt: list[str] = []
+    total = 0
+    for part, rows in _parts(data, hub_split, cut_by_hash):
+        if first_rows is None or total < first_rows:
+            accepted = accept(islice(rows, None if first_rows is None else first_rows - total), parse, part, max_corrupt)
+            items += accepted.items
+            corrupt += accepted.corrupt
+            total += accepted.total
+    skipped = Counter(item for item in items if isinstance(item, str))
+    splits = _splits([item for item in items if not isinstance(item, str)], data, cut_by_hash, seed)
     asked: set[str] = set()
     for split in reversed(SPLITS):
         kept = [item for item in splits[split] if item.key not in asked]
@@ -140,11 +158,11 @@ def read_described(
         asked |= {item.key for item in kept}
     skipped = +skipped
     for reason, count in skipped.items():
-        LOG.warning("%s: %d of %d rows are left out: %s", data, count, accepted.total, reason)
-    for split, items in splits.items():
-        if not items:
-            raise ValueError(f"{data}: no usable row for the {split} split among {accepted.total}; left out: {dict(skipped)}")
-    return Described(splits, accepted.total, accepted.corrupt, dict(skipped))
+        LOG.warning("%s: %d of %d rows are left out: %s", data, count, total, reason)
+    for split, usable in splits.items():
+        if not usable:
+            raise ValueError(f"{data}: no usable row for the {split} split among {total}; left out: {dict(skipped)}")
+    return Described(splits, total, corrupt, dict(skipped))
 
 
 def groups_of(mol: Chem.Mol) -> tuple[str, ...]:
@@ -174,17 +192,17 @@ def groups_of(mol: Chem.Mol) -> tuple[str, ...]:
 # --- rows ---
 
 
-def _rows(data: str | Path, hub_split: str | None, cut_by_hash: bool) -> Iterator[Row]:
-    """Rows with their official split, if they have one, in the field ``split``."""
+def _parts(data: str | Path, hub_split: str | None, cut_by_hash: bool) -> Iterator[tuple[str, Iterable[Row]]]:
+    """Name and rows of each file, or of each split on the hub: with their official split, if they have one, in the field ``split``."""
     if is_on_hub(data):
         if hub_split:
-            yield from hub_rows(str(data), hub_split)
+            yield f"{data}[{hub_split}]", hub_rows(str(data), hub_split)
         else:
             yield from _hub_parts(str(data), cut_by_hash)
         return
     path = Path(data)
     if not path.is_dir():
-        yield from _file_rows(path)
+        yield str(path), _file_rows(path)
         return
     found = {
         split: next((p for name in names for suffix in SUFFIXES if (p := path / f"{name}{suffix}").is_file()), None)
@@ -196,25 +214,18 @@ def _rows(data: str | Path, hub_split: str | None, cut_by_hash: bool) -> Iterato
         )
     for split, file in found.items():
         if file is not None:
-            yield from _marked(_file_rows(file), split)
+            yield str(file), _marked(_file_rows(file), split)
 
 
-def _hub_parts(data: str, cut_by_hash: bool) -> Iterator[Row]:
-    """Rows of the three splits; with ``cut_by_hash`` of those that can be had, if there are any: the others are told."""
-    missing = []
-    for split in SPLITS:
-        rows = hub_rows(data, split)
-        try:
-            first = next(rows, None)
-        except ValueError as error:
-            missing.append(split)
-            if isinstance(error.__cause__, ImportError) or len(missing) == len(SPLITS):
-                raise
-            if not cut_by_hash:
-                raise ValueError(f"{error}; cut_by_hash: true makes the missing splits from the rows that are there") from error
-            LOG.warning("%s; cut_by_hash makes it from the rows that are there", error)
-            continue
-        yield from _marked(chain(() if first is None else (first,), rows), split)
+def _hub_parts(data: str, cut_by_hash: bool) -> Iterator[tuple[str, Iterable[Row]]]:
+    """The three splits; with ``cut_by_hash`` those that can be had, if there are any: the others are told."""
+    found, missing = hub_parts(data, SPLITS)
+    for error in missing.values():
+        if not cut_by_hash:
+            raise ValueError(f"{error}; cut_by_hash: true makes the missing splits from the rows that are there") from error
+        LOG.warning("%s; cut_by_hash makes it from the rows that are there", error)
+    for split, rows in found.items():
+        yield f"{data}[{split}]", _marked(rows, split)
 
 
 def _marked(rows: Iterable[Row], split: str | None) -> Iterator[Row]:
@@ -241,8 +252,7 @@ def _parse(row: Row, answers: Literal["smiles", "as_written"]) -> DescribedMolec
     metadata = row.mapping("metadata")
     description, place = "", row.place.rpartition("/")[2]
     if "output" in fields:  # Mol-Instructions
-        task = str(metadata.get("task") or MOL_INSTRUCTIONS_TASK).lower().replace("_", " ")
-        if task != MOL_INSTRUCTIONS_TASK:
+        if metadata.get("task") and task_name(metadata["task"]) != MOL_INSTRUCTIONS_TASK:
             return OTHER_TASK
         description, written = row.text("input"), row.text("output")
     elif "text" in fields:

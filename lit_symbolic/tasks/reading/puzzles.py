@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
-from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows
+from lit_symbolic.tasks.base import Split
+from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_parts, is_on_hub, json_rows
 from lit_symbolic.verifiers.calculating.game24_solver import solvable
 
 LOG = logging.getLogger("lit_symbolic.data")
 
 Cards = tuple[int, ...]
 
+SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = ("Puzzles", "puzzles", "numbers")
-ALL_SPLITS = "all"
-"""What the package ``datasets`` calls the union of a data set's splits."""
+TEST_RANKS = range(901, 1001)
+"""Ranks of 4nums' puzzles on which Tree of Thoughts, and others since, report (https://arxiv.org/abs/2305.10601, section 4.1)."""
 
 UNSOLVABLE = "the row says that it has no solution"
 
@@ -31,12 +34,14 @@ class PuzzlesRead:
         total: Rows in all.
         corrupt: Place and fault of each row that could not be used.
         skipped: How many sound rows were left out, by reason.
+        official: The puzzles among them that the source itself puts into a split.
     """
 
     puzzles: list[Cards]
     total: int
     corrupt: list[str]
     skipped: dict[str, int]
+    official: dict[Split, list[Cards]]
 
 
 def read_card_sets(
@@ -46,10 +51,11 @@ def read_card_sets(
 
     - A csv, with a header. Its column ``Puzzles`` (or ``puzzles``, ``numbers``) holds the cards: ``1 1 4 6``. ``.tsv`` has tabs.
     - ``.json``, ``.jsonl``: objects with one of these fields, text or a list of numbers. ``.gz`` of each.
-    - A hub id: rows with one of these fields, of all splits together.
+    - A hub id: rows with one of these fields, of its splits ``train``, ``validation`` and ``test``.
 
-    A row whose ``solvable`` is false is skipped and counted. Corrupt rows: unreadable, other than ``cards`` numbers from 1 to
-    ``max_card``, a puzzle without a solution, one that another row has already.
+    Official splits: the field ``split``, those of a hub's data set that has several, and else the rows whose ``Rank`` is 901 to 1000,
+    which are the test split. A row whose ``solvable`` is false is skipped and counted. Corrupt rows: unreadable, other than ``cards``
+    numbers from 1 to ``max_card``, a puzzle without a solution, one that another row has already, a split of no known name.
 
     Args:
         source: Path or hub id.
@@ -63,6 +69,7 @@ def read_card_sets(
         FileNotFoundError: If there is no such file.
     """
     places: dict[Cards, str] = {}
+    official: dict[Split, list[Cards]] = {split: [] for split in SPLITS}
 
     def parse(row: Row) -> Cards | str:
         if str(row.fields.get("solvable")).strip().lower() in ("false", "0"):
@@ -73,6 +80,8 @@ def read_card_sets(
         if not solvable(puzzle, target):
             raise ValueError(f"the puzzle {_shown(puzzle)} has no solution for {target}")
         places[puzzle] = row.place
+        if (split := _official(row)) is not None:
+            official[split].append(puzzle)
         return puzzle
 
     accepted = accept(_rows(source), parse, source, max_corrupt)
@@ -82,12 +91,32 @@ def read_card_sets(
         LOG.warning("%s: %d of %d rows are left out: %s", source, count, accepted.total, reason)
     if not puzzles:
         raise ValueError(f"{source}: no puzzle among {accepted.total} rows; left out: {dict(skipped)}")
-    return PuzzlesRead(puzzles, accepted.total, accepted.corrupt, dict(skipped))
+    return PuzzlesRead(puzzles, accepted.total, accepted.corrupt, dict(skipped), official)
+
+
+def _official(row: Row) -> Split | None:
+    """The split in which the source puts a row, if it does."""
+    written = str(row.fields.get("split") or "").strip()
+    if written:
+        split = next((split for split in SPLITS if split == written), None)
+        if split is None:
+            raise ValueError(f"there is no split {written[:80]!r}; there are {', '.join(SPLITS)}")
+        return split
+    rank = str(row.fields.get("Rank", "")).strip()
+    return "test" if rank.isascii() and rank.isdigit() and int(rank) in TEST_RANKS else None
 
 
 def _rows(source: str | Path) -> Iterator[Row]:
-    if is_on_hub(source):
-        return hub_rows(str(source), ALL_SPLITS)
+    if not is_on_hub(source):
+        yield from _file_rows(source)
+        return
+    parts, _ = hub_parts(str(source), SPLITS)
+    for split, rows in parts.items():
+        for row in rows:
+            yield row if len(parts) == 1 else replace(row, fields={**row.fields, "split": split})
+
+
+def _file_rows(source: str | Path) -> Iterator[Row]:
     path = Path(source)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; puzzles are read from a file (.csv, .tsv, .json, .jsonl) or a data set on the hub")

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.reading.rows import Accepted, Row, accept, delimited_rows, hub_rows, is_on_hub, json_rows, text_rows
+from lit_symbolic.tasks.reading.rows import (
+    Accepted,
+    Row,
+    accept,
+    delimited_rows,
+    hub_parts,
+    hub_rows,
+    is_on_hub,
+    json_rows,
+    task_name,
+    text_rows,
+)
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.reading import MoleculeReading, canonical, read_molecule
 
@@ -92,7 +103,8 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
       dropped from the earlier ones. In official splits a product may stand in two with different reactants: 41 of the 5,004 of
       USPTO-50k's validation part stand in train.
 
-    Corrupt rows: unreadable, without a field, ``metadata`` that is no object, reactants or reagents that are no molecules. Skipped
+    How splits came to be that are no part of the source is told. Corrupt rows: unreadable, without a field, ``metadata`` that is no object,
+    a split of no known name, reactants or reagents that are no molecules. Skipped
     and counted: a row of Mol-Instructions' other task, a target (product of ``forward``, reactants of ``retro``) that RDKit refuses,
     a product that stands among its reactants, a repeated reaction.
 
@@ -117,7 +129,9 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
                 skipped[item] += 1
             else:
                 parts.setdefault(item.split or split, []).append(item)
-    splits = _splits(parts, direction, skipped, seed)
+    splits, made = _splits(parts, direction, skipped, seed)
+    for how in made:
+        LOG.warning("%s: %s", source, how)
     if skipped:
         LOG.warning("%s: left out: %s", source, "; ".join(f"{number} {reason}" for reason, number in sorted(skipped.items())))
     if not any(splits.values()):
@@ -129,16 +143,22 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
 
 def _splits(
     parts: Mapping[Split | None, list[Reaction]], direction: Direction, skipped: Counter[str], seed: int
-) -> dict[Split, list[Reaction]]:
+) -> tuple[dict[Split, list[Reaction]], list[str]]:
+    """The splits, and how those came to be that are no part of the source."""
+
     def cut(reaction: Reaction) -> Split:
         reactants, _, product = reaction.key.partition(">>")
         return split_of(reactants if direction == "forward" else product, seed)
 
     splits: dict[Split, list[Reaction]] = {split: list(parts.get(split, ())) for split in get_args(Split)}
+    made = []
+    if parts.get(None):
+        made.append(f"{len(parts[None])} rows name no split: they are cut by a hash of what is asked")
     for reaction in parts.get(None, ()):
         splits[cut(reaction)].append(reaction)
     if splits["validation"] and not splits["test"]:
         splits["test"], splits["validation"] = splits["validation"], []
+        made.append("there is no test part: the validation part serves as test")
     seen: set[str] = set()
     for split in ("test", "validation", "train"):
         unique = []
@@ -152,7 +172,10 @@ def _splits(
     if not splits["validation"]:
         splits["validation"] = [reaction for reaction in splits["train"] if cut(reaction) == "validation"]
         splits["train"] = [reaction for reaction in splits["train"] if cut(reaction) != "validation"]
-    return splits
+        made.append(
+            f"there is no validation part: {len(splits['validation'])} reactions of train, by a hash of what is asked, are one"
+        )
+    return splits, made
 
 
 # --- parts of a source ---
@@ -172,6 +195,9 @@ def _parts(source: str | Path, direction: Direction) -> Iterator[tuple[str, Spli
             files = {file: None for file in named if HUB_SPLITS[direction] in file.stem}
         if len(files) == 1:
             files = dict.fromkeys(files)
+        unread = [file.name for file in sorted(path.iterdir()) if file.is_file() and _split_named(file) and file not in files]
+        if files and unread:
+            LOG.warning("%s: not read, since they are no .smi, .txt, .csv, .json or .jsonl: %s", path, ", ".join(unread))
         if not files:
             raise ValueError(
                 f"{path} holds no file of reactions: expected train, valid or test in the name of a .smi, .txt, .csv or .json"
@@ -208,15 +234,13 @@ def _hub_parts(source: str, direction: Direction) -> Iterator[tuple[str, Split |
     if "mol-instructions" in source.lower():
         yield f"{source}[{HUB_SPLITS[direction]}]", None, hub_rows(source, HUB_SPLITS[direction])
         return
-    for split in get_args(Split):
-        try:
-            rows = list(hub_rows(source, split))
-        except ValueError as error:
-            if split == "train":
-                raise
-            LOG.warning("%s", error)
-            continue
-        yield f"{source}[{split}]", split, iter(rows)
+    found, missing = hub_parts(source, get_args(Split))
+    if "train" in missing:
+        raise missing["train"]
+    for error in missing.values():
+        LOG.warning("%s", error)
+    for split, rows in found.items():
+        yield f"{source}[{split}]", split, rows
 
 
 # --- rows ---
@@ -233,13 +257,11 @@ def _parsed(row: Row, direction: Direction) -> Reaction | str:
 def _reaction(row: Row, direction: Direction) -> Reaction:
     reactants, reagents, product = _sides(row, direction)
     metadata = row.mapping("metadata")
-    task = metadata.get("task")
-    if (
-        isinstance(task, str)
-        and task.replace(" ", "_") in HUB_SPLITS.values()
-        and task.replace(" ", "_") != HUB_SPLITS[direction]
-    ):
+    task, split = task_name(metadata.get("task")), str(metadata.get("split") or "")
+    if task in HUB_SPLITS.values() and task != HUB_SPLITS[direction]:
         raise Unusable("of another task")
+    if split and split not in PART_NAMES:
+        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(PART_NAMES)}")
     read_reactants = _read(reactants, "reactants", target=direction == "retro")
     read_product = _read(product, "product", target=direction == "forward")
     if reagents:
@@ -262,7 +284,7 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
         reagents=reagents,
         kind="" if kind is None else str(kind),
         key=f"{asked}>>{ours}",
-        split=PART_NAMES.get(str(metadata.get("split") or "")),
+        split=PART_NAMES.get(split),
     )
 
 

@@ -16,12 +16,13 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 LOG = logging.getLogger("lit_symbolic.data")
 SHOWN = 10
-"""So many corrupt rows are told one by one."""
+"""So many corrupt rows are told one by one in a message; the log has the others at level INFO."""
 LONGEST_LITERAL = 10_000
 """Characters of a Python literal that are read; its parser is not made for text without bound."""
 FILE_SUFFIXES = (
@@ -30,6 +31,7 @@ FILE_SUFFIXES = (
 )
 """What ends so is a file, there or not. Another ending may be a part of a data set's name: ``owner/name-v1.5``."""
 T = TypeVar("T")
+S = TypeVar("S", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,11 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
             corrupt.append(f"{row.place}{line}: {' '.join(reason.split())}")
     if not total:
         raise ValueError(f"{source} holds no rows")
-    listed = "".join(f"\n  {line}" for line in corrupt[:SHOWN]) + ("\n  …" if len(corrupt) > SHOWN else "")
+    listed = "".join(f"\n  {line}" for line in corrupt[:SHOWN])
+    if len(corrupt) > SHOWN:
+        listed += f"\n  … and {len(corrupt) - SHOWN} more, which the log {LOG.name} has at level INFO"
+        for line in corrupt[SHOWN:]:
+            LOG.info("corrupt: %s", line)
     if len(corrupt) > max_corrupt * total or not items:
         raise ValueError(f"{source}: {len(corrupt)} of {total} rows are corrupt, more than {max_corrupt = } allows:{listed}")
     if corrupt:
@@ -310,7 +316,8 @@ def hub_rows(source: str, split: str) -> Iterator[Row]:
         split: As the data set names it.
 
     Raises:
-        ValueError: If the package is missing, or the data set, its configuration or split cannot be had.
+        ValueError: If the package is missing, or the data set, its configuration or split cannot be had; of one that is made by a script,
+            which the package runs no more, it says what can be read in its place.
     """
     try:
         from datasets import load_dataset  # type: ignore[import-untyped, unused-ignore]
@@ -321,9 +328,50 @@ def hub_rows(source: str, split: str) -> Iterator[Row]:
     try:
         found = load_dataset(name, config or None, split=split, revision=revision or None)
     except Exception as error:
-        raise ValueError(f"{source}: the split {split!r} cannot be had: {type(error).__name__}: {error}") from error
+        advice = ""
+        if "scripts are no longer supported" in str(error):
+            advice = (
+                f". Download its files and give their path; or, if the hub has converted it, give {name}@refs/convert/parquet with the "
+                "configuration behind a colon"
+            )
+        raise ValueError(f"{source}: the split {split!r} cannot be had: {type(error).__name__}: {error}{advice}") from error
     for index, fields in enumerate(found):
         yield Row(f"{source}[{split}][{index}]", fields)
+
+
+def hub_parts(source: str, splits: Iterable[S]) -> tuple[dict[S, Iterator[Row]], dict[S, ValueError]]:
+    """Rows of those splits of a data set on the hub that can be had, and why the others cannot.
+
+    Args:
+        source: See :func:`hub_rows`.
+        splits: As the data set names them.
+
+    Raises:
+        ValueError: If none can be had.
+    """
+    found: dict[S, Iterator[Row]] = {}
+    missing: dict[S, ValueError] = {}
+    for split in splits:
+        rows = hub_rows(source, split)
+        try:
+            first = next(rows, None)
+        except ValueError as error:
+            missing[split] = error
+        else:
+            found[split] = chain(() if first is None else (first,), rows)
+    if not found:
+        raise next(iter(missing.values()))
+    return found, missing
+
+
+def task_name(written: object) -> str:
+    """The normal form of what Mol-Instructions calls a task, which is written with blanks, hyphens or underscores; empty if it is no text.
+
+    Example:
+        >>> task_name("description-guided molecule design"), task_name("Forward_Reaction_Prediction")
+        ('description_guided_molecule_design', 'forward_reaction_prediction')
+    """
+    return re.sub(r"[\s_-]+", "_", written.strip().lower()) if isinstance(written, str) else ""
 
 
 def _read_literal(text: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,8 @@ STANDARD = "gnu++14"
 """What GCC 5.5, the compiler that the set names, compiles by default is gnu++98; the programs also use what came with C++11."""
 PREFIX = '#include <bits/stdc++.h>\nextern "C" char* gets(char*);\nusing namespace std;\n'
 """``gets`` is declared since the language has dropped it; the system's library still has it."""
+_LITERAL = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//[^\n]*|/\*.*?\*/', re.DOTALL)
+"""Text and characters of C++, and comments: their braces are none of the program's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,7 @@ class ProgramsRead:
         items: Its whole programs, in order, without tests but for those that stand in its rows.
         total: Rows in all.
         corrupt: Place and fault of each row that could not be used.
-        incomplete: How many programs lack a line.
+        incomplete: How many programs lack a line: by its number, or because a brace is left open.
     """
 
     items: list[AnnotatedProgram]
@@ -230,7 +233,7 @@ def read_programs(rows: Iterable[Row], source: str | Path, max_corrupt: float = 
     items = [
         AnnotatedProgram(*group[0].program, tuple(row.line for row in group), group[0].tests)
         for group, next_row in zip(groups, behind, strict=True)
-        if group[0].number == 0 and group[-1].number == len(group) - 1 and group[-1].row + 1 == next_row
+        if group[0].number == 0 and group[-1].number == len(group) - 1 and group[-1].row + 1 == next_row and _is_closed(group)
     ]
     return ProgramsRead(items, accepted.total, accepted.corrupt, len(groups) - len(items))
 
@@ -244,6 +247,12 @@ class _ProgramLine:
     number: int
     line: Line
     tests: tuple[dict[str, Any], ...]
+
+
+def _is_closed(group: Sequence[_ProgramLine]) -> bool:
+    """Whether all braces close, as they do not where the last lines of a program are missing: nothing else in a file tells."""
+    code = _LITERAL.sub("", "\n".join(row.line.code for row in group))
+    return code.count("{") == code.count("}")
 
 
 def _parse(row: Row, at: int) -> _ProgramLine:

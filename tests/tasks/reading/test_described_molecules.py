@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from lit_symbolic.tasks.reading import described_molecules
+from lit_symbolic.tasks.reading import rows as rows_module
 from lit_symbolic.tasks.reading.described_molecules import HELD_OUT, OTHER_TASK, read_described
 from lit_symbolic.tasks.reading.rows import Row
 
@@ -28,8 +29,10 @@ def hub_of(monkeypatch, metadata):
 
 
 @pytest.mark.parametrize("written", [dict, json.dumps, str])
-def test_the_split_and_the_task_of_a_hub_row_count_however_its_metadata_are_written(monkeypatch, written):
-    task = "description_guided_molecule_design"
+@pytest.mark.parametrize(
+    "task", ["description_guided_molecule_design", "description-guided molecule design", "Description guided molecule design"]
+)
+def test_the_split_and_the_task_of_a_hub_row_count_however_its_metadata_are_written(monkeypatch, task, written):
     metadata = [{"task": task, "split": split} for split in SPLITS] + [{"task": "reagent prediction", "split": "train"}]
     hub_of(monkeypatch, map(written, metadata))
     found = read_described("zjunlp/Mol-Instructions", hub_split=task)
@@ -68,7 +71,7 @@ def test_a_quotation_mark_too_many_loses_one_description(tmp_path):
     for split, rows in {"train": ROWS[:3], "validation": ROWS[3:4], "test": ROWS[4:]}.items():
         lines = [f"{smiles},{description}" for smiles, description in rows]
         (tmp_path / f"{split}.csv").write_text("\n".join(["SMILES,description", *lines]).replace("It is an", '"It is an') + "\n")
-    found = read_described(tmp_path, max_corrupt=0.2)
+    found = read_described(tmp_path, max_corrupt=0.4)
     assert {split: len(items) for split, items in found.splits.items()} == {"train": 2, "validation": 1, "test": 1}
     assert found.total == 5
     assert found.corrupt[0].startswith(f"{tmp_path / 'train.csv'}:4: a quotation mark")
@@ -95,7 +98,7 @@ def hub_with(monkeypatch, splits):
                 f"{source}[{split}][{n}]", {"SMILES": "CCO", "description": f"The molecule is alcohol number {n} of {split}."}
             )
 
-    monkeypatch.setattr(described_molecules, "hub_rows", rows)
+    monkeypatch.setattr(rows_module, "hub_rows", rows)
 
 
 @pytest.mark.parametrize("there", [("train",), ("validation",), ("train", "test"), ("test",)])
@@ -115,5 +118,30 @@ def test_splits_that_the_hub_lacks_are_made_by_the_hash_of_those_that_are_there(
 
 def test_a_data_set_that_is_not_there_is_not_cut(monkeypatch):
     hub_with(monkeypatch, ())
-    with pytest.raises(ValueError, match=r"the split 'test' cannot be had: ValueError: Unknown split$"):
+    with pytest.raises(ValueError, match=r"the split 'train' cannot be had: ValueError: Unknown split$"):
         read_described("someone/chebi", cut_by_hash=True)
+
+
+def test_a_file_without_rows_is_no_split_to_be_cut(tmp_path):
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.smi").write_text("".join(f"{'C' * n}O\n" for n in range(1, 60)))
+    (tmp_path / "test.smi").write_text("\n")
+    with pytest.raises(ValueError, match=r"test\.smi holds no rows"):
+        read_described(tmp_path, cut_by_hash=True, need_groups=False)
+
+
+def test_a_ruined_file_does_not_hide_behind_a_large_one(tmp_path):
+    alcohols = [f"{'C' * n}O" for n in range(1, 200)]
+    (tmp_path / "train.smi").write_text("\n".join(alcohols))
+    (tmp_path / "validation.smi").write_text("CCN\n")
+    (tmp_path / "test.smi").write_text("CCS\nCC(C)(C)(C)(C)C\n")
+    with pytest.raises(ValueError, match=r"test\.smi: 1 of 2 rows are corrupt"):
+        read_described(tmp_path, max_corrupt=0.01, need_groups=False)
+
+
+def test_so_many_first_rows_are_counted_over_all_files(tmp_path):
+    for split, smiles in zip(SPLITS, ("CC#N", "CCBr", "CC(=O)O"), strict=True):
+        (tmp_path / f"{split}.smi").write_text(f"{smiles}\nC{smiles}\n")
+    with pytest.raises(ValueError, match="has no rows of the test split"):
+        read_described(tmp_path, first_rows=3)
+    assert read_described(tmp_path, first_rows=5).total == 5

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lit_symbolic.tasks.reading import puzzles
+from lit_symbolic.tasks.reading import rows as rows_module
 from lit_symbolic.tasks.reading.puzzles import UNSOLVABLE, read_card_sets
 from lit_symbolic.tasks.reading.rows import Row
 
@@ -17,24 +17,47 @@ def text(cards):
     return " ".join(map(str, cards))
 
 
-def hub_of(monkeypatch, rows):
-    asked = []
+def hub_of(monkeypatch, rows, **others):
+    splits = {"train": rows, **others}
 
     def hub_rows(source, split):
-        asked.append((source, split))
-        return iter([Row(f"{source}[{split}][{index}]", fields) for index, fields in enumerate(rows)])
+        if split not in splits:
+            raise ValueError(f"{source}: the split {split!r} cannot be had")
+        for index, fields in enumerate(splits[split]):
+            yield Row(f"{source}[{split}][{index}]", fields)
 
-    monkeypatch.setattr(puzzles, "hub_rows", hub_rows)
-    return asked
+    monkeypatch.setattr(rows_module, "hub_rows", hub_rows)
 
 
 @pytest.mark.parametrize("column", ["Puzzles", "puzzles", "numbers"])
 @pytest.mark.parametrize("written", [text, list, tuple, lambda cards: str(list(cards)), lambda cards: text(reversed(cards))])
 def test_a_hub_row_has_its_cards_as_a_list_or_as_text(monkeypatch, column, written):
-    asked = hub_of(monkeypatch, [{"rank": 1, column: written(cards)} for cards in SETS])
+    hub_of(monkeypatch, [{"rank": 1, column: written(cards)} for cards in SETS])
     found = read_card_sets("someone/24.game@v1.0")
     assert (found.puzzles, found.total, found.corrupt, found.skipped) == (SETS, 3, [], {})
-    assert asked == [("someone/24.game@v1.0", "all")]
+    assert not any(found.official.values())
+
+
+def test_a_data_set_with_splits_of_its_own_keeps_them(monkeypatch):
+    cards = [{"numbers": list(each)} for each in SETS]
+    hub_of(monkeypatch, cards[:1], validation=cards[1:2], test=cards[2:])
+    found = read_card_sets("someone/24-game")
+    assert found.puzzles == SETS
+    assert found.official == {"train": SETS[:1], "validation": SETS[1:2], "test": SETS[2:]}
+
+
+def test_the_ranks_of_tree_of_thoughts_are_the_test_split(tmp_path):
+    path = tmp_path / "24.csv"
+    path.write_text("Rank,Puzzles\n900,1 1 4 6\n901,3 3 8 8\n1000,1 1 11 11\n1001,1 1 1 8\n")
+    assert read_card_sets(path).official == {"train": [], "validation": [], "test": [(3, 3, 8, 8), (1, 1, 11, 11)]}
+
+
+def test_a_split_of_no_known_name_makes_a_corrupt_row(tmp_path):
+    path = tmp_path / "24.jsonl"
+    path.write_text('{"numbers": [1, 1, 4, 6], "split": "test"}\n{"numbers": [3, 3, 8, 8], "split": "holdout"}\n')
+    with pytest.raises(ValueError, match=r"24\.jsonl:2: there is no split 'holdout'; there are train, validation, test"):
+        read_card_sets(path)
+    assert read_card_sets(path, max_corrupt=0.5).official["test"] == [(1, 1, 4, 6)]
 
 
 @pytest.mark.parametrize("no", [False, "false", "False", 0])
@@ -61,13 +84,13 @@ def test_rows_that_say_that_they_have_no_solution_are_skipped_and_counted(monkey
         ({"numbers": {"a": 1}}, "expected a puzzle of 4 numbers"),
         ({"numbers": [1, 1, 4, 14]}, "cards lie between 1 and 13"),
         ({"numbers": [1, 1, 1, 1], "solvable": True}, "has no solution for 24"),
-        ({"numbers": [6, 4, 1, 1]}, r"the puzzle '1 1 4 6' stands at nlile/24-game\[all\]\[0\] already"),
+        ({"numbers": [6, 4, 1, 1]}, r"the puzzle '1 1 4 6' stands at nlile/24-game\[train\]\[0\] already"),
         ({"cards": [1, 1, 4, 6]}, "expected a column Puzzles, puzzles or numbers, got cards"),
     ],
 )
 def test_a_corrupt_row_is_told_with_its_place_and_counted(monkeypatch, fields, told):
     hub_of(monkeypatch, [*({"numbers": list(cards)} for cards in SETS), fields])
-    with pytest.raises(ValueError, match=rf"1 of 4 rows are corrupt(.|\n)*nlile/24-game\[all\]\[3\]: .*{told}"):
+    with pytest.raises(ValueError, match=rf"1 of 4 rows are corrupt(.|\n)*nlile/24-game\[train\]\[3\]: .*{told}"):
         read_card_sets("nlile/24-game")
     found = read_card_sets("nlile/24-game", max_corrupt=0.3)
     assert (found.puzzles, len(found.corrupt)) == (SETS, 1)

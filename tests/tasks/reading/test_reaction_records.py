@@ -1,5 +1,6 @@
 import gzip
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def hub_of(monkeypatch, metadata):
 
 @pytest.mark.parametrize("written", [dict, json.dumps, str])
 def test_the_split_and_the_task_of_a_hub_row_count_however_its_metadata_are_written(monkeypatch, written):
-    task = "forward reaction prediction"
+    task = {dict: "forward reaction prediction", str: "forward-reaction prediction"}.get(written, "Forward_reaction_prediction")
     metadata = [{"task": task, "split": "train"}] * 15 + [{"task": task, "split": "test"}] * 5
     metadata += [{"task": "retrosynthesis", "split": "train"}]
     hub_of(monkeypatch, map(written, metadata))
@@ -189,6 +190,27 @@ def test_a_quotation_mark_too_many_in_a_table_of_mapped_reactions_loses_one_of_t
     [accepted] = found.accepted.values()
     assert accepted.total == 40
     assert accepted.corrupt[0].startswith(f"{tmp_path / 'eval.csv'}:22: a quotation mark")
+
+
+def test_how_splits_came_to_be_that_are_no_part_of_the_source_is_told(tmp_path, caplog):
+    write(tmp_path / "retrosynthesis-train.smi", smi(AMIDES[:30]))
+    write(tmp_path / "retrosynthesis-valid.smi", smi(AMIDES[30:]))
+    write(tmp_path / "retrosynthesis-test.tsv", smi(AMIDES[30:]))
+    with caplog.at_level(logging.WARNING, "lit_symbolic.data"):
+        found = read_reactions(tmp_path, "retro").splits
+    assert "there is no test part: the validation part serves as test" in caplog.text
+    assert f"there is no validation part: {len(found['validation'])} reactions of train" in caplog.text
+    assert "not read, since they are no .smi, .txt, .csv, .json or .jsonl: retrosynthesis-test.tsv" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "lit_symbolic.data"):
+        read_reactions(tmp_path / "retrosynthesis-train.smi", "retro")
+    assert "30 rows name no split: they are cut by a hash of what is asked" in caplog.text
+
+
+def test_a_split_of_no_known_name_makes_a_corrupt_row(monkeypatch):
+    hub_of(monkeypatch, [{"split": "train"}] * 9 + [{"split": "holdout"}])
+    with pytest.raises(ValueError, match=r"\[9\]: there is no split 'holdout'; there are train, valid"):
+        read_reactions("zjunlp/Mol-Instructions", "forward")
 
 
 # --- what cannot be used ---

@@ -419,3 +419,24 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ValueError, match=r"pip install 'lit-symbolic\[hub\]'"):
         list(hub_rows("owner/name", "test"))
+
+
+def test_a_data_set_that_is_made_by_a_script_says_what_can_be_read_in_its_place(monkeypatch):
+    datasets = pytest.importorskip("datasets", reason="needs the package datasets")
+
+    def load_dataset(name, config, split, revision):
+        raise RuntimeError("Dataset scripts are no longer supported, but found Mol-Instructions.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ValueError, match=r"Download its files and give their path.*zjunlp/Mol-Instructions@refs/convert/parquet"):
+        list(hub_rows("zjunlp/Mol-Instructions", "retrosynthesis"))
+
+
+def test_corrupt_rows_that_the_message_does_not_show_stand_in_the_log(caplog):
+    rows = [Row(f"a.txt:{n}", {"text": "7" if n > 25 else "x"}) for n in range(1, 51)]
+    with caplog.at_level(logging.INFO, "lit_symbolic.data"):
+        found = accept(rows, lambda row: int(row.text("text")), "a.txt", max_corrupt=0.5)
+    assert len(found.corrupt) == 25
+    assert all(any(f"a.txt:{n}:" in message for message in caplog.messages) for n in range(1, 26))
+    [warned] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "and 15 more, which the log lit_symbolic.data has at level INFO" in warned.getMessage()

@@ -61,6 +61,13 @@ def test_whole_numbers_may_be_written_as_such_as_text_or_with_a_point():
         assert [line.indent for line in program.lines] == [0, 1, 0]
 
 
+def test_a_program_without_its_last_line_is_incomplete():
+    rows = [row for problem in "AB" for row in hub_rows_of(problem)]
+    assert read_programs(placed(rows[:-1]), "someone/spoc").incomplete == 1
+    text = [dict(row, code="cout << \"{\" << '{'; // {") if row["line"] == 1 else row for row in hub_rows_of("C")]
+    assert read_programs(placed(text), "someone/spoc").incomplete == 0
+
+
 # --- test cases ---
 
 
