@@ -13,7 +13,7 @@ from typing import Literal
 from lit_symbolic.certificate import Certificate, Problem
 from lit_symbolic.tasks.base import Split, Task
 from lit_symbolic.tasks.reading.puzzles import Cards, PuzzlesRead, read_card_sets
-from lit_symbolic.tasks.splitting import draw_one, drawn
+from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.calculating.arithmetic import OPERATORS, Number, write_step
 from lit_symbolic.verifiers.calculating.game24_solver import (
     Step,
@@ -157,6 +157,11 @@ class Game24(Task):
         """What was read of ``data``, with its corrupt and skipped rows counted; ``None`` where every puzzle is enumerated."""
         return None if self.data is None else read_card_sets(self.data, self.cards, self.max_card, self.target, self.max_corrupt)
 
+    @property
+    def generator(self) -> ProblemGenerator[tuple[Cards, int]]:
+        """Draws solvable puzzles, cards and target; those of ``held_out: generated`` are cut by it."""
+        return ProblemGenerator(self._draw, lambda puzzle: _puzzle_id(*puzzle), self.split_seed)
+
     def problems(self, split: Split) -> Sequence[Problem]:
         """The puzzles of one split, in an order fixed by the seed; of generated training puzzles the first so many."""
         if split not in self._problems:
@@ -172,7 +177,7 @@ class Game24(Task):
         if rng.random() < self.classic_share:
             return rng.choice(self.problems("train"))
         if self.held_out == "generated":
-            return self.problem(*draw_one(self._draw, _key, rng, self.split_seed))
+            return self.problem(*self.generator.one(rng))
         for _ in range(MAX_DRAWS):
             cards, target = self._draw(rng)
             if target != self.target or cards not in self._held_out:
@@ -286,10 +291,7 @@ class Game24(Task):
         """Cards and target of each split; of generated ones as many as there are classic ones."""
         if self.held_out == "classic":
             return {split: [(cards, self.target) for cards in classic] for split, classic in self._split.items()}
-        return {
-            split: list(islice(drawn(self._draw, _key, split, self.split_seed), len(classic)))
-            for split, classic in self._split.items()
-        }
+        return {split: list(islice(self.generator.split(split), len(classic))) for split, classic in self._split.items()}
 
     def _classic_puzzles(self) -> list[Cards]:
         if self.read is not None:
@@ -327,11 +329,6 @@ def _reference(cards: Cards, target: int) -> str:
 
 def _question(cards: Cards, target: int) -> str:
     return f"Make {target} from {' '.join(map(str, cards))}\n"
-
-
-def _key(puzzle: tuple[Cards, int]) -> str:
-    cards, target = puzzle
-    return _puzzle_id(cards, target)
 
 
 def _puzzle_id(cards: Cards, target: int) -> str:

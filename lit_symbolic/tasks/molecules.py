@@ -15,7 +15,7 @@ from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.molecule_parts import Assembled, describe, draw_described, with_articles
 from lit_symbolic.tasks.reading.described_molecules import SPLITS, Described, DescribedMolecule, read_described
 from lit_symbolic.tasks.reading.rows import is_on_hub
-from lit_symbolic.tasks.splitting import draw_one, drawn
+from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import MISSING_GROUP
 from lit_symbolic.verifiers.described_molecule import DescribedMoleculeVerifier
@@ -199,11 +199,16 @@ class MoleculeGeneration(Task):
             self._shown[split] = [self._styled(problem) for problem in self._plain(split)]
         return self._shown[split]
 
+    @property
+    def generator(self) -> ProblemGenerator[Assembled]:
+        """Assembles molecules; two that are described alike are the same problem."""
+        return ProblemGenerator(self._draw, lambda asked: asked.key, self.split_seed)
+
     def sample(self, rng: random.Random) -> Problem:
         """One training problem, drawn from the data or assembled."""
         if self.data is not None:
             return rng.choice(self.problems("train"))
-        return self._styled(self._assembled(draw_one(self._draw, _key, rng, self.split_seed), rng))
+        return self._styled(self._assembled(self.generator.one(rng), rng))
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """The reference, or with probability ``1 - faithful_share`` that of another problem."""
@@ -235,7 +240,7 @@ class MoleculeGeneration(Task):
                 self._made[split] = [self._read(item) for item in self.loaded.splits[split]]
             else:
                 rng = random.Random(f"{self.split_seed}/{split}/words")
-                found = drawn(self._draw, _key, split, self.split_seed)
+                found = self.generator.split(split)
                 count = self.held_out.get(split, VOCABULARY_TEXTS)
                 self._made[split] = [self._assembled(each, rng) for each in islice(found, count)]
         return self._made[split]
@@ -259,7 +264,3 @@ class MoleculeGeneration(Task):
         worked = [f"Description: {example.prompt}SMILES: {example.reference}\n" for example in examples[:WORKED_EXAMPLES]]
         prompt = "\n".join([INSTRUCTION, *worked, f"Description: {problem.prompt}SMILES:"])
         return Problem(problem.task, problem.id, prompt, problem.facts, problem.reference)
-
-
-def _key(asked: Assembled) -> str:
-    return asked.key

@@ -20,7 +20,7 @@ from lit_symbolic.tasks.generating.programs import DrawnProgram, draw_program
 from lit_symbolic.tasks.listing import Layout, Line, excerpt, program, pseudocode
 from lit_symbolic.tasks.reading.spoc import PREFIX, STANDARD, AnnotatedProgram, Spoc, read_spoc
 from lit_symbolic.tasks.renaming import in_other_names
-from lit_symbolic.tasks.splitting import draw_one, drawn
+from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.cpp import GOAL, CppVerifier
 from lit_symbolic.vocabulary import LearnedVocabulary
 
@@ -210,13 +210,18 @@ class PseudocodeToCpp(Task):
             self.split_seed,
         )
 
+    @property
+    def generator(self) -> ProblemGenerator[DrawnProgram]:
+        """Draws programs; two are the same if they do the same under other names."""
+        return ProblemGenerator(lambda rng: draw_program(rng, self.blocks), lambda found: found.key, self.split_seed)
+
     def problems(self, split: Split) -> Sequence[Problem]:
         """The problems of one split, in a fixed order; of drawn ones the first so many."""
         if split not in self.sizes:
             raise ValueError(f"the splits are {', '.join(self.sizes)}; got {split!r}")
         if split not in self._problems:
             if self.data is None:
-                programs = drawn(self._draw, _key, split, self.split_seed)
+                programs = self.generator.split(split)
                 self._problems[split] = [self._drawn_problem(found) for found in islice(programs, self.sizes[split])]
             else:
                 self._problems[split] = [self._read_problem(found) for found in self.spoc.splits[split]]
@@ -228,7 +233,7 @@ class PseudocodeToCpp(Task):
             if not self.other_names:
                 return rng.choice(self.problems("train"))
             return self._read_problem(self._in_other_names(rng.choice(self.spoc.splits["train"]), rng))
-        return self._drawn_problem(draw_one(self._draw, _key, rng, self.split_seed))
+        return self._drawn_problem(self.generator.one(rng))
 
     def lesson(self, rng: random.Random) -> Problem:
         """A training problem, or an excerpt of one."""
@@ -264,14 +269,11 @@ class PseudocodeToCpp(Task):
 
     def _training_lines(self, rng: random.Random, count: int) -> list[Sequence[Line]]:
         if self.data is None:
-            return [draw_one(self._draw, _key, rng, self.split_seed).lines for _ in range(count)]
+            return [self.generator.one(rng).lines for _ in range(count)]
         train = self.spoc.splits["train"]
         return [found.lines for found in rng.sample(train, min(count, len(train)))]
 
     # ---------------------------------------------------------------- problems
-
-    def _draw(self, rng: random.Random) -> DrawnProgram:
-        return draw_program(rng, self.blocks)
 
     def _drawn_problem(self, found: DrawnProgram) -> Problem:
         code = program(found.lines)
@@ -301,10 +303,6 @@ class PseudocodeToCpp(Task):
     @cached_property
     def _worked(self) -> list[Sequence[Line]]:
         return self._training_lines(random.Random(f"worked/{self.split_seed}"), WORKED_EXAMPLES + 1)
-
-
-def _key(found: DrawnProgram) -> str:
-    return found.key
 
 
 def _question(lines: Sequence[Line]) -> str:

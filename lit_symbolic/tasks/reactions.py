@@ -15,7 +15,7 @@ from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.reaction_sketches import cut_anywhere, join_anywhere
 from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw_reaction
 from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
-from lit_symbolic.tasks.splitting import draw_one, drawn
+from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
@@ -133,6 +133,11 @@ class ReactionTask(Task):
         """What was read of ``data``, with its corrupt and skipped rows counted; ``None`` of the generator."""
         return None if self.data is None else read_reactions(self.data, self.direction, self.max_corrupt, self.seed)
 
+    @property
+    def generator(self) -> ProblemGenerator[GeneratedReaction]:
+        """Draws reactions."""
+        return ProblemGenerator(draw_reaction, self._normal_form, self.seed)
+
     def problems(self, split: Split) -> Sequence[Problem]:
         """The problems of one split; of the generator the first of each."""
         if split not in self.sizes:
@@ -148,7 +153,7 @@ class ReactionTask(Task):
             ValueError: If ``data`` has no reactions to train on (Mol-Instructions' file of test rows).
         """
         if self.data is None:
-            return self._problem(_as_record(draw_one(draw_reaction, self._normal_form, rng, self.seed)))
+            return self._problem(_as_record(self.generator.one(rng)))
         problems = self.problems("train")
         if not problems:
             raise ValueError(f"{self.data} has no training reactions: its rows are all held out")
@@ -189,7 +194,7 @@ class ReactionTask(Task):
         if self.read is not None:
             return self.read.splits[split]
         if split not in self._generated:
-            found = islice(drawn(draw_reaction, self._normal_form, split, self.seed), self.sizes[split])
+            found = islice(self.generator.split(split), self.sizes[split])
             self._generated[split] = [_as_record(reaction) for reaction in found]
         return self._generated[split]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from lit_symbolic.tasks.base import Split
 
@@ -35,53 +36,55 @@ def split_of(key: str, seed: int = 0) -> Split:
     return "train"
 
 
-def drawn(draw: Callable[[random.Random], T], key_of: Callable[[T], str], split: Split, seed: int = 0) -> Iterator[T]:
-    """Different problems of one split, in an order fixed by the seed, without end.
+@dataclass(frozen=True)
+class ProblemGenerator(Generic[T]):
+    """Problems without end, each in one split by a hash of its normal form.
 
     Args:
         draw: Draws a problem.
         key_of: Its normal form.
-        split: Which split to keep.
-        seed: Of the cut and of the draws.
-
-    Raises:
-        ValueError: If the generator repeats itself: it has (nearly) no other problem of this split.
+        seed: Of the cut, and of the draws of a split.
 
     Example:
         >>> from itertools import islice
-        >>> list(islice(drawn(lambda rng: rng.randrange(1000), str, "test"), 3))
+        >>> numbers = ProblemGenerator(lambda rng: rng.randrange(1000), str)
+        >>> list(islice(numbers.split("test"), 3))
         [32, 527, 903]
     """
-    rng = random.Random(f"{seed}/{split}")
-    seen: set[str] = set()
-    misses = 0
-    while True:
-        found = draw(rng)
-        key = key_of(found)
-        if key in seen or split_of(key, seed) != split:
-            misses += 1
-            if misses > MAX_DRAWS_EACH:
-                raise ValueError(f"the generator has (nearly) no {split} problem beside {len(seen)}; widen its settings")
-            continue
+
+    draw: Callable[[random.Random], T]
+    key_of: Callable[[T], str]
+    seed: int = 0
+
+    def split(self, split: Split) -> Iterator[T]:
+        """Different problems of one split, in an order fixed by the seed, without end.
+
+        Raises:
+            ValueError: If the generator repeats itself: it has (nearly) no other problem of this split.
+        """
+        rng = random.Random(f"{self.seed}/{split}")
+        seen: set[str] = set()
         misses = 0
-        seen.add(key)
-        yield found
+        while True:
+            found = self.draw(rng)
+            key = self.key_of(found)
+            if key in seen or split_of(key, self.seed) != split:
+                misses += 1
+                if misses > MAX_DRAWS_EACH:
+                    raise ValueError(f"the generator has (nearly) no {split} problem beside {len(seen)}; widen its settings")
+                continue
+            misses = 0
+            seen.add(key)
+            yield found
 
+    def one(self, rng: random.Random) -> T:
+        """One training problem.
 
-def draw_one(draw: Callable[[random.Random], T], key_of: Callable[[T], str], rng: random.Random, seed: int = 0) -> T:
-    """One training problem.
-
-    Args:
-        draw: See :func:`drawn`, as for the others.
-        key_of: See there.
-        rng: Source of randomness.
-        seed: Of the cut.
-
-    Raises:
-        ValueError: If the generator gives held-out problems alone.
-    """
-    for _ in range(MAX_DRAWS_EACH):
-        found = draw(rng)
-        if split_of(key_of(found), seed) == "train":
-            return found
-    raise ValueError(f"no training problem in {MAX_DRAWS_EACH} draws of the generator")
+        Raises:
+            ValueError: If the generator gives held-out problems alone.
+        """
+        for _ in range(MAX_DRAWS_EACH):
+            found = self.draw(rng)
+            if split_of(self.key_of(found), self.seed) == "train":
+                return found
+        raise ValueError(f"no training problem in {MAX_DRAWS_EACH} draws of the generator")

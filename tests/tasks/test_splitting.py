@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lit_symbolic.tasks.splitting import HELD_OUT_SHARES, draw_one, drawn, split_of
+from lit_symbolic.tasks.splitting import HELD_OUT_SHARES, ProblemGenerator, split_of
 
 
 def number(rng):
@@ -38,27 +38,27 @@ def test_shares_are_kept_and_seeds_cut_differently():
 
 
 def test_drawn_problems_are_of_their_split_and_differ():
-    found = {split: list(islice(drawn(number, str, split, seed=1), 300)) for split in ("train", "validation", "test")}
+    found = {split: list(islice(ProblemGenerator(number, str, 1).split(split), 300)) for split in ("train", "validation", "test")}
     for split, numbers in found.items():
         assert {split_of(str(each), 1) for each in numbers} == {split}
         assert len(set(numbers)) == 300
-    assert found["test"][:100] == list(islice(drawn(number, str, "test", seed=1), 100))
-    assert found["test"] != list(islice(drawn(number, str, "test", seed=2), 300))
+    assert found["test"][:100] == list(islice(ProblemGenerator(number, str, 1).split("test"), 100))
+    assert found["test"] != list(islice(ProblemGenerator(number, str, 2).split("test"), 300))
 
 
 def test_two_problems_of_one_normal_form_are_one():
-    found = list(islice(drawn(number, lambda each: str(each // 10), "test"), 200))
+    found = list(islice(ProblemGenerator(number, lambda each: str(each // 10)).split("test"), 200))
     assert len({each // 10 for each in found}) == 200
 
 
 def test_training_draws_are_never_held_out():
     rng = random.Random(0)
-    assert {split_of(str(draw_one(number, str, rng, seed=4)), 4) for _ in range(500)} == {"train"}
+    assert {split_of(str(ProblemGenerator(number, str, 4).one(rng)), 4) for _ in range(500)} == {"train"}
 
 
 def test_a_generator_that_repeats_itself_says_so():
     with pytest.raises(ValueError, match=r"no test problem beside \d+; widen"):
-        list(drawn(lambda rng: rng.randrange(40), str, "test"))
+        list(ProblemGenerator(lambda rng: rng.randrange(40), str).split("test"))
     held_out = next(str(k) for k in range(100) if split_of(str(k)) == "test")
     with pytest.raises(ValueError, match="no training problem in"):
-        draw_one(lambda rng: held_out, str, random.Random(0))
+        ProblemGenerator(lambda rng: held_out, str).one(random.Random(0))
