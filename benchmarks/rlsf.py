@@ -8,7 +8,8 @@ A cell is one arm of one task, data set and seed: a small file under ``benchmark
 seed start from one supervised policy. Each arm's estimator of advantages is the better of its trials on a seed that is not reported, by
 success on the training problems of the last ten iterations, which are drawn anew; all arms have the same trials. One seed of everything
 comes first. A cell that was interrupted goes on from its last checkpoint. A cell whose recipes, iterations or best trial are others now is run
-again; until then the table still shows it, and marks older recipes and few iterations.
+again; until then the table still shows it, and marks older recipes and few iterations. Controls, what an arm would be with one setting
+changed, are run if ``--arms`` names them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,47 @@ ARMS = {
     "shuffled": ("ppo_token", ("--reward.scheme", "until_error_shuffled")),
 }
 """Recipe and flags of the arms of reinforcement learning."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """What an arm would be with one setting changed, of one seed.
+
+    Args:
+        arm: Of which it is a variant; it takes that arm's estimator.
+        flags: What is changed.
+        sources: On which it is run.
+        asks: What it tells, for the table.
+    """
+
+    arm: str
+    flags: tuple[str, ...]
+    sources: tuple[str, ...]
+    asks: str
+
+
+CONTROLS = {
+    "boolean_half_kl": Control(
+        "boolean",
+        ("--model.kl.coefficient", "0.005"),
+        ("molecules-generator", "forward_synthesis-generator", "retrosynthesis-generator"),
+        "Boolean reward, half the weight of the KL: the token arm pays from -1 to 1, so that its rewards weigh twice as much against it "
+        "where `rloo` does not divide by their deviation",
+    ),
+    "token_plain": Control(
+        "token",
+        ("--reward.score_weight", "0"),
+        ("molecules-generator",),
+        "token reward, all failures cost the same: what the score of a failure is worth",
+    ),
+    "graded": Control(
+        "token",
+        ("--reward.scheme", "graded"),
+        ("molecules-generator",),
+        "the score of the answer on its last token: what it is worth without a place",
+    ),
+}
+"""Variants that tell what makes the difference; run for the first seed of a source when they are asked for."""
 KEPT = (
     *("train/success_rate", "train/kl", "train/mean_length", "train/end_rate", "train/entropy", "train/error_token_fraction"),
     *("train/no_evidence_count", "train/prompts_all_failed", "train/explained_variance"),
@@ -80,7 +122,8 @@ class Bench:
 
     def trained(self, source: Source, arm: str, seed: int, iterations: int, trial: str) -> Run:
         """One arm of reinforcement learning; its folder names all that may change at the same recipes, so that it goes on with its own."""
-        recipe, flags = ARMS[arm]
+        recipe, flags = ARMS[CONTROLS[arm].arm if arm in CONTROLS else arm]
+        flags += CONTROLS[arm].flags if arm in CONTROLS else ()
         start = self.start(source, seed)
         return self._run(
             source,
@@ -129,7 +172,7 @@ class Bench:
     def start_cell(self, source: Source, seed: int) -> dict[str, Any]:
         """The supervised policy, evaluated."""
         run = self.start(source, seed)
-        return {**of(source, "start", seed), "command": run.command("fit"), **run.fit(), "test": run.test()}
+        return {**of(source, "start", seed), "command": run.command("fit"), **run.fit(), "test": run.test(source.test)}
 
     def trial(self, source: Source, arm: str, trial: str) -> dict[str, Any]:
         """One trial of an arm."""
@@ -170,7 +213,7 @@ class Bench:
             "iterations": self.iterations,
             "command": run.command("fit"),
             **fitted,
-            "test": run.test(),
+            "test": run.test(source.test),
         }
 
     def continued_cell(self, source: Source, seed: int, seconds: float) -> dict[str, Any]:
@@ -190,7 +233,7 @@ class Bench:
             "token_seconds": seconds,
             "command": run.command("fit"),
             **run.fit(),
-            "test": run.test(),
+            "test": run.test(source.test),
         }
 
     # --- in order ---
@@ -213,6 +256,14 @@ class Bench:
                 work = functools.partial(self.continued_cell, source, seed, seconds)
                 self.cell(f"{source.name}-continued-seed{seed}", source, "continued", work, token_seconds=seconds)
             self.write()
+        for name, control in CONTROLS.items():
+            if name in arms and source.name in control.sources and seed == source.seeds[0]:
+                with _locks[source.task]:
+                    trial = self.best_trial(source, control.arm)
+                if trial is not None:
+                    work = functools.partial(self.arm_cell, source, name, seed, trial)
+                    self.cell(f"{source.name}-{name}-seed{seed}", source, name, work, iterations=self.iterations, trial=trial)
+                    self.write()
 
     def group_or_failure(self, source: Source, seed: int, arms: Sequence[str]) -> None:
         """The same; a failure is told at once, since other groups may go on for hours."""
@@ -225,7 +276,8 @@ class Bench:
     def write(self) -> None:
         """Write the table and the pictures."""
         with _writing:
-            self.scale.write(report(self.scale.results, SOURCES, ITERATIONS, is_current))
+            asked = {name: (control.arm, control.asks) for name, control in CONTROLS.items()}
+            self.scale.write(report(self.scale.results, SOURCES, ITERATIONS, is_current, asked))
             for name, picture in pictures(self.scale.results, SOURCES).items():
                 (self.scale.results / f"{name}.svg").write_text(picture)
 
@@ -236,6 +288,7 @@ _writing = threading.Lock()
 
 def recipe_of(arm: str) -> str:
     """Name of an arm's recipe."""
+    arm = CONTROLS[arm].arm if arm in CONTROLS else arm
     return ARMS[arm][0] if arm in ARMS else "sft"
 
 
@@ -265,7 +318,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sources", nargs="+", choices=[source.name for source in SOURCES], help="all by default")
     parser.add_argument("--seeds", type=int, nargs="+", help="those of each source by default")
-    parser.add_argument("--arms", nargs="+", choices=[*ARMS, "continued"], default=[*ARMS, "continued"])
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, "continued", *CONTROLS], default=[*ARMS, "continued"])
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--tuning-iterations", type=int, default=TUNING_ITERATIONS)
     parser.add_argument("--trials", nargs="+", choices=list(TRIALS), default=list(TRIALS), help="a single one is taken untried")

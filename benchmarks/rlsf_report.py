@@ -46,7 +46,13 @@ class About(Protocol):
         """Whether its files are not there."""
 
 
-def report(results: Path, sources: Sequence[About], iterations: int, is_current: Callable[[Cell], bool]) -> str:
+def report(
+    results: Path,
+    sources: Sequence[About],
+    iterations: int,
+    is_current: Callable[[Cell], bool],
+    controls: Mapping[str, tuple[str, str]],
+) -> str:
     """The whole page.
 
     Args:
@@ -54,6 +60,7 @@ def report(results: Path, sources: Sequence[About], iterations: int, is_current:
         sources: What the benchmark runs.
         iterations: A cell of fewer is marked as too short.
         is_current: Whether a cell was run with the recipes of now; others are marked.
+        controls: Of each control the arm that it varies, and what it asks.
     """
     cells = [{**cell, "older": not is_current(cell)} for cell in _read(results)]
     reported = [cell for cell in cells if "trial" not in cell or "test" in cell]
@@ -92,6 +99,10 @@ def report(results: Path, sources: Sequence[About], iterations: int, is_current:
         "Mean length and end rate: of the five arms, in the order of their columns.",
         "",
         *_verdict(reported, sources, iterations),
+        "",
+        "## Controls",
+        "",
+        *_controls(reported, sources, controls),
         "",
         "## The starts",
         "",
@@ -240,6 +251,48 @@ def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -
         f"Every seed of the token arm above every seed of the Boolean one: {_listed(judged['above'])}; below: {_listed(judged['below'])}; "
         f"ranges that overlap: {_listed(judged['overlapping'])}. Token above Boolean from the same start in every seed: "
         f"{_listed(judged['paired'])}. At most half of the rollouts in every seed: {_listed(judged['halved'])}.",
+    ]
+
+
+def _controls(cells: Sequence[Cell], sources: Sequence[About], controls: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Arms with one setting changed, beside what they vary and the other arm, from the same start."""
+    rows = []
+    for name in controls:
+        for source in sources:
+            for seed, cell in _of(cells, source, name).items():
+                others = [_of(cells, source, arm).get(seed) for arm in ("start", "boolean", "token")]
+                rows.append(
+                    (
+                        f"`{name}`",
+                        source.name,
+                        str(seed),
+                        *(f"{other['test']['pass@1']:.3f}" if other else "not run" for other in others),
+                        f"{cell['test']['pass@1']:.3f} [{cell['test']['pass@1_low']:.3f}, {cell['test']['pass@1_high']:.3f}]",
+                        f"{last(cell, 'train/kl'):.1f}",
+                        f"{cell['test']['mean_length']:.1f}",
+                        f"{cell['test']['end_rate']:.3f}",
+                        "older recipe" if cell["older"] else "",
+                    )
+                )
+    header = (
+        "control",
+        "task, data",
+        "seed",
+        "start",
+        "Boolean",
+        "token",
+        "control",
+        "KL, nats",
+        "mean length",
+        "end rate",
+        "marks",
+    )
+    return [
+        "One setting changed, one seed (95 % interval of the problems in brackets). `python benchmarks/rlsf.py --arms NAME` runs one:",
+        "",
+        *(f"- `{name}`: {asks}" for name, (_, asks) in controls.items()),
+        "",
+        table(header, rows) if rows else "None is run yet.",
     ]
 
 

@@ -22,6 +22,7 @@ class Source:
         seeds: To report.
         evaluation: Flags of evaluations: how many problems and answers.
         sft: Flags of the supervised start.
+        test: Further flags of the evaluation that a cell reports.
         version: Raised when the task's code gives other problems than before: the cells are then run again.
     """
 
@@ -32,6 +33,7 @@ class Source:
     seeds: tuple[int, ...] = SEEDS
     evaluation: tuple[str, ...] = ("--data.test_limit", "300", "--data.validation_limit", "50")
     sft: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
     version: int = 1
 
     @property
@@ -72,6 +74,7 @@ SOURCES = (
         f"{SHARED}/uspto50k_retro",
         (1,),
         sft=("--trainer.max_epochs", "24"),
+        test=("--data.task.all_measures", "true"),
         version=2,  # 2: validation is cut from train by the product
     ),
     Source("game24", "4nums", ("--data.task.data", f"{SHARED}/game24/24.csv"), f"{SHARED}/game24/24.csv", (1,)),
@@ -119,5 +122,11 @@ def digest_of(source: Source, recipe: str) -> str:
     """A fingerprint of a recipe, of that of the start, and of the source: changed ones make the cells run again."""
     texts = [(ROOT / "configs" / source.task / f"{name}.yaml").read_text() for name in dict.fromkeys(("sft", recipe))]
     lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
-    lines += [*source.flags, *source.evaluation, *source.sft, *([f"version {source.version}"] if source.version > 1 else [])]
+    lines += [
+        *source.flags,
+        *source.evaluation,
+        *source.sft,
+        *source.test,
+        *([f"version {source.version}"] if source.version > 1 else []),
+    ]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -169,7 +169,7 @@ def report_of(folder: Path, cells: list[dict[str, Any]], is_current: Callable[[d
 
     for i, each in enumerate(cells):
         (folder / f"{i}.json").write_text(json.dumps(each))
-    return rlsf_report.report(folder, rlsf.SOURCES, 60, is_current)
+    return rlsf_report.report(folder, rlsf.SOURCES, 60, is_current, {"boolean_half_kl": ("boolean", "half the weight of the KL")})
 
 
 def row_of(text: str, begins: str) -> str:
@@ -321,6 +321,37 @@ def test_a_cell_is_run_again_if_its_iterations_its_trial_or_its_recipes_are_othe
     found = json.loads(path.read_text())
     assert rlsf.is_current(found)
     assert not rlsf.is_current({**found, "recipes": "this"})
+
+
+def test_a_control_is_its_arms_run_with_one_setting_changed_and_shown_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import rlsf
+    from runs import Scale
+
+    source = next(each for each in rlsf.SOURCES if each.name == "retrosynthesis-generator")
+    bench = rlsf.Bench(Scale.of("rlsf", tmp_path), 60, 15, math.inf, ("rloo",))
+    made = []
+    monkeypatch.setattr(rlsf.Bench, "start_cell", lambda *about: cell("start", 1, 0.1, []))
+    monkeypatch.setattr(
+        rlsf.Bench, "arm_cell", lambda bench, source, *about: made.append(about) or cell(about[0], 1, 0.2, [0.1] * 60)
+    )
+    bench.group(source, 1, ("boolean_half_kl", "token_plain"))  # the latter is one of molecules
+    bench.group(source, 2, ("boolean_half_kl",))
+    assert made == [("boolean_half_kl", 1, "rloo")]
+    control, arm = (bench.trained(source, name, 1, 60, "rloo") for name in ("boolean_half_kl", "boolean"))
+    assert control.configs == arm.configs
+    assert control.folder != arm.folder
+    changed = ("--model.kl.coefficient", "0.005")
+    assert [each for each in control.flags if each not in changed] == list(arm.flags)
+    assert changed in zip(control.flags, control.flags[1:], strict=False)
+
+    low_high = {"pass@1_low": 0.15, "pass@1_high": 0.25}
+    cells = [cell("boolean", 1, 0.21, [0.1] * 60), cell("boolean_half_kl", 1, 0.2, [0.1] * 60)]
+    cells[1]["test"] |= low_high
+    text = report_of(tmp_path, cells)
+    assert "| `boolean_half_kl` | game24-generator | 1 | not run | 0.210 | not run | 0.200 [0.150, 0.250] |" in text
+    assert "- boolean_half_kl, seed 1: 10: 0.100" in text
 
 
 def test_a_run_of_another_estimator_or_length_has_a_folder_of_its_own(tmp_path: Path) -> None:
