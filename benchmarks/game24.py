@@ -3,7 +3,7 @@
     python benchmarks/game24.py            # runs what is missing, then writes the table
     python benchmarks/game24.py --report   # writes the table from the cells that are there
 
-Arms, from the same supervised start of each seed: PPO as in ``make demo``, PPO as in the 30-minute recipe, and supervised
+Arms, from the same supervised start of each seed: PPO as in ``make demo``, PPO as in the recipe of 300 iterations, and supervised
 fine-tuning continued on its own mixture for the same seconds as either. The longer run of a pair resumes a copy of the
 shorter one, which gives the same weights as a run of its own.
 """
