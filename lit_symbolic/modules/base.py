@@ -39,10 +39,11 @@ from lit_symbolic.policies import PolicyLoader
 from lit_symbolic.policies.forward import response_hidden
 from lit_symbolic.policies.special_tokens import require_chat_template
 from lit_symbolic.rewards import CombinationRule, combine, left_out
-from lit_symbolic.rollouts.alignment import align
+from lit_symbolic.rollouts.alignment import AlignedText, align
 from lit_symbolic.rollouts.batch import FinishedAnswer, Rollouts
 from lit_symbolic.rollouts.engine import RolloutEngine, SamplingSettings, left_padded
 from lit_symbolic.rollouts.native import NativeEngine
+from lit_symbolic.rollouts.stopping import ended_by, shortened
 from lit_symbolic.tasks import Task
 from lit_symbolic.verifiers import Verifier
 
@@ -233,6 +234,8 @@ class SymbolicModule(EvaluatedModule):
     ) -> Rollouts:
         """Sample answers, have them verified while others are still being sampled, and combine the rewards.
 
+        Without a chat template an answer also ends where the next worked example would begin (:attr:`Task.next_example`).
+
         Args:
             problems: What to answer.
             samples: Answers per problem.
@@ -247,14 +250,19 @@ class SymbolicModule(EvaluatedModule):
         prompts = [self._prompt_ids(problem, settings.max_new_tokens) for problem in problems]
         rows = len(prompts) * samples
         done = 0
-        aligned: dict[int, Any] = {}
+        aligned: dict[int, AlignedText] = {}
+        kept: dict[int, int] = {}
 
         def on_finished(indices: list[int], ids: list[list[int]]) -> None:
             nonlocal done
             answers = []
             for row, answer_ids in zip(indices, ids, strict=True):
-                aligned[row] = align(self.tokenizer, answer_ids)
-                answers.append(FinishedAnswer(row, problems[row // samples], aligned[row].text))
+                problem, answer = problems[row // samples], align(self.tokenizer, answer_ids)
+                stop = "" if self.chat else self.task.task_of(problem).next_example
+                if stop and (ended := ended_by(stop, answer)) is not None:
+                    answer, kept[row] = ended, len(ended.spans)
+                aligned[row] = answer
+                answers.append(FinishedAnswer(row, problem, answer.text))
             for callback in callbacks:
                 callback.on_answers(self, answers)
             done += len(indices)
@@ -275,6 +283,7 @@ class SymbolicModule(EvaluatedModule):
                 lengths = generation.lengths.tolist()
                 ids = [row[:length] for row, length in zip(generation.ids.tolist(), lengths, strict=True)]
                 on_finished(list(range(rows)), ids)
+        generation = shortened(generation, kept, self.pad_id)
         prompt_ids, prompt_mask = left_padded(prompts, self.pad_id, self.device)
         if prompt_mask is None:
             prompt_mask = torch.ones_like(prompt_ids, dtype=torch.bool)

@@ -67,6 +67,14 @@ class Task(ABC):
         return problem.reference
 
     @property
+    def next_example(self) -> str:
+        """How another worked example begins, line break included, where prompts show some; empty where they show none, as by default.
+
+        A model that is not tuned for conversation goes on with one: its answer ends there.
+        """
+        return ""
+
+    @property
     def verifiers(self) -> Sequence[Verifier]:
         """All symbolic tools that it uses; a mixture of tasks has several."""
         return [self.verifier]

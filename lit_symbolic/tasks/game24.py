@@ -158,6 +158,11 @@ class Game24(Task):
         return None if self.data is None else read_card_sets(self.data, self.cards, self.max_card, self.target, self.max_corrupt)
 
     @property
+    def next_example(self) -> str:
+        """See :attr:`Task.next_example`."""
+        return "\nMake " if self.prompt_style == "few_shot" else ""
+
+    @property
     def generator(self) -> ProblemGenerator[tuple[Cards, int]]:
         """Draws solvable puzzles, cards and target; those of ``held_out: generated`` are cut by it."""
         return ProblemGenerator(self._draw, lambda puzzle: _puzzle_id(*puzzle), self.split_seed)

@@ -200,6 +200,11 @@ class MoleculeGeneration(Task):
         return self._shown[split]
 
     @property
+    def next_example(self) -> str:
+        """See :attr:`Task.next_example`."""
+        return "\nDescription:" if self.prompt_style == "few_shot" else ""
+
+    @property
     def generator(self) -> ProblemGenerator[Assembled]:
         """Assembles molecules; two that are described alike are the same problem."""
         return ProblemGenerator(self._draw, lambda asked: asked.key, self.split_seed)

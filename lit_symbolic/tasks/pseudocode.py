@@ -211,6 +211,11 @@ class PseudocodeToCpp(Task):
         )
 
     @property
+    def next_example(self) -> str:
+        """See :attr:`Task.next_example`."""
+        return "\nPseudo-code:" if self.prompt_style == "few_shot" else ""
+
+    @property
     def generator(self) -> ProblemGenerator[DrawnProgram]:
         """Draws programs; two are the same if they do the same under other names."""
         return ProblemGenerator(lambda rng: draw_program(rng, self.blocks), lambda found: found.key, self.split_seed)

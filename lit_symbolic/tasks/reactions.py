@@ -134,6 +134,12 @@ class ReactionTask(Task):
         return None if self.data is None else read_reactions(self.data, self.direction, self.max_corrupt, self.seed)
 
     @property
+    def next_example(self) -> str:
+        """See :attr:`Task.next_example`."""
+        first = "Class" if self.known_class else self.given.capitalize()
+        return f"\n{first}:" if self.prompt_style == "few_shot" else ""
+
+    @property
     def generator(self) -> ProblemGenerator[GeneratedReaction]:
         """Draws reactions."""
         return ProblemGenerator(draw_reaction, self._normal_form, self.seed)
@@ -218,7 +224,9 @@ class ReactionTask(Task):
         examples = [each for each in self._reactions("train")[: WORKED_EXAMPLES + 1] if each.key != reaction.key][
             :WORKED_EXAMPLES
         ]
-        return "\n\n".join([self._instruction, *(self._question(each) + self._answer(each) for each in examples), question])
+        worked = (self._question(each) + self._answer(each) for each in examples)
+        # Without the blank at its end: a tokenizer of byte pairs writes it in front of the next word.
+        return "\n\n".join([self._instruction, *worked, question]).rstrip(" ")
 
     def _class_line(self, reaction: Reaction) -> str:
         return f"Class: {reaction.kind}\n" if self.known_class and reaction.kind else ""
