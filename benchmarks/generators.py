@@ -87,11 +87,12 @@ def report(cells: dict[str, dict[str, Any]]) -> str:
 
 
 def _shown(cell: dict[str, Any]) -> tuple[str, ...]:
+    population = float(f"{_population(cell['different'], cell['draws']):.2g}")
     return (
         f"{cell['different']:,}",
         f"{cell['draws']:,}",
         " / ".join(f"{cell['splits'].get(split, 0):,}" for split in ("train", "validation", "test")),
-        f"{_population(cell['different'], cell['draws']):,.2g}" if cell["draws"] > cell["different"] else "",
+        f"{population:,.0f}" if cell["draws"] > cell["different"] else "",
         str(cell["in_two_splits"]),
     )
 
