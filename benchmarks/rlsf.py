@@ -122,8 +122,7 @@ class Bench:
 
     def trained(self, source: Source, arm: str, seed: int, iterations: int, trial: str) -> Run:
         """One arm of reinforcement learning; its folder names all that may change at the same recipes, so that it goes on with its own."""
-        recipe, flags = ARMS[CONTROLS[arm].arm if arm in CONTROLS else arm]
-        flags += CONTROLS[arm].flags if arm in CONTROLS else ()
+        recipe, flags = recipe_and_flags(arm)
         start = self.start(source, seed)
         return self._run(
             source,
@@ -276,7 +275,7 @@ class Bench:
     def write(self) -> None:
         """Write the table and the pictures."""
         with _writing:
-            asked = {name: (control.arm, control.asks) for name, control in CONTROLS.items()}
+            asked = {name: control.asks for name, control in CONTROLS.items()}
             self.scale.write(report(self.scale.results, SOURCES, ITERATIONS, is_current, asked))
             for name, picture in pictures(self.scale.results, SOURCES).items():
                 (self.scale.results / f"{name}.svg").write_text(picture)
@@ -286,10 +285,18 @@ _locks = {source.task: threading.Lock() for source in SOURCES}
 _writing = threading.Lock()
 
 
+def recipe_and_flags(arm: str) -> tuple[str, tuple[str, ...]]:
+    """What an arm runs: a control that which it varies, with its own flags; an arm that learns from no reward the supervised recipe."""
+    if arm in CONTROLS:
+        control = CONTROLS[arm]
+        recipe, flags = recipe_and_flags(control.arm)
+        return recipe, (*flags, *control.flags)
+    return ARMS.get(arm, ("sft", ()))
+
+
 def recipe_of(arm: str) -> str:
     """Name of an arm's recipe."""
-    arm = CONTROLS[arm].arm if arm in CONTROLS else arm
-    return ARMS[arm][0] if arm in ARMS else "sft"
+    return recipe_and_flags(arm)[0]
 
 
 def is_current(cell: dict[str, Any]) -> bool:

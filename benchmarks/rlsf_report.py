@@ -51,7 +51,7 @@ def report(
     sources: Sequence[About],
     iterations: int,
     is_current: Callable[[Cell], bool],
-    controls: Mapping[str, tuple[str, str]],
+    controls: Mapping[str, str],
 ) -> str:
     """The whole page.
 
@@ -60,7 +60,7 @@ def report(
         sources: What the benchmark runs.
         iterations: A cell of fewer is marked as too short.
         is_current: Whether a cell was run with the recipes of now; others are marked.
-        controls: Of each control the arm that it varies, and what it asks.
+        controls: What each control asks.
     """
     cells = [{**cell, "older": not is_current(cell)} for cell in _read(results)]
     reported = [cell for cell in cells if "trial" not in cell or "test" in cell]
@@ -254,7 +254,7 @@ def _verdict(cells: Sequence[Cell], sources: Sequence[About], iterations: int) -
     ]
 
 
-def _controls(cells: Sequence[Cell], sources: Sequence[About], controls: Mapping[str, tuple[str, str]]) -> list[str]:
+def _controls(cells: Sequence[Cell], sources: Sequence[About], controls: Mapping[str, str]) -> list[str]:
     """Arms with one setting changed, beside what they vary and the other arm, from the same start."""
     rows = []
     for name in controls:
@@ -290,7 +290,7 @@ def _controls(cells: Sequence[Cell], sources: Sequence[About], controls: Mapping
     return [
         "One setting changed, one seed (95 % interval of the problems in brackets). `python benchmarks/rlsf.py --arms NAME` runs one:",
         "",
-        *(f"- `{name}`: {asks}" for name, (_, asks) in controls.items()),
+        *(f"- `{name}`: {asks}" for name, asks in controls.items()),
         "",
         table(header, rows) if rows else "None is run yet.",
     ]

@@ -169,7 +169,7 @@ def report_of(folder: Path, cells: list[dict[str, Any]], is_current: Callable[[d
 
     for i, each in enumerate(cells):
         (folder / f"{i}.json").write_text(json.dumps(each))
-    return rlsf_report.report(folder, rlsf.SOURCES, 60, is_current, {"boolean_half_kl": ("boolean", "half the weight of the KL")})
+    return rlsf_report.report(folder, rlsf.SOURCES, 60, is_current, {"boolean_half_kl": "half the weight of the KL"})
 
 
 def row_of(text: str, begins: str) -> str:
