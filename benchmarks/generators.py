@@ -24,11 +24,12 @@ from lit_symbolic.tasks.molecules import MoleculeGeneration
 from lit_symbolic.tasks.pseudocode import PseudocodeToCpp
 from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
 from lit_symbolic.tasks.splitting import ProblemGenerator, split_of
+from rlsf_sources import GAME24_CARDS, GAME24_MAX_CARD
 from runs import Scale, environment, run_cells, table
 
 WANTED, QUICK = 100_000, 1_000
 TASKS = {
-    "game24": ("target and cards", lambda: Game24(generator_cards=(4, 4, 4, 5), generator_max_card=25)),
+    "game24": ("target and cards", lambda: Game24(generator_cards=GAME24_CARDS, generator_max_card=GAME24_MAX_CARD)),
     "pseudocode": ("the code, whatever its names", PseudocodeToCpp),
     "molecules": ("groups, heavy atoms and rings that are asked for", MoleculeGeneration),
     "forward_synthesis": ("reactants and product", ForwardSynthesis),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 
 from runs import ROOT
@@ -48,6 +49,8 @@ class Source:
 
 
 SHARED = "../shared/data"
+GAME24_CARDS, GAME24_MAX_CARD = (4, 4, 4, 5), 25
+"""Of the drawn puzzles: some 128,000 different ones."""
 PROGRAMS = ("--data.validation_limit", "25", "--model.evaluation.samples", "4")
 SOURCES = (
     Source(
@@ -55,7 +58,8 @@ SOURCES = (
         "generator",
         (
             *("--data.task.held_out", "generated", "--data.task.classic_share", "0"),
-            *("--data.task.generator_cards", "[4,4,4,5]", "--data.task.generator_max_card", "25"),  # some 128,000 puzzles
+            *("--data.task.generator_cards", json.dumps(GAME24_CARDS, separators=(",", ":"))),
+            *("--data.task.generator_max_card", str(GAME24_MAX_CARD)),
             *("--model.max_new_tokens", "64", "--data.task.solution_share", "0.2"),
         ),
     ),

@@ -20,18 +20,20 @@ class SymbolicDataModule(LightningDataModule):
     Args:
         task: Where problems, demonstrations and the verifier come from; several are mixed, see :class:`TaskMixture`.
         weights: How often each of several tasks is trained on, in any unit; equally if not given.
+        names: Of several tasks, where two are sources of the same one; under these the figures of each are logged.
         evaluation_batch: Problems in one batch of validation, test and predict.
         validation_limit: Use the first so many problems of each task's validation split; None uses all.
         test_limit: The same for test and predict.
 
     Raises:
-        ValueError: If a number is not positive, or weights do not fit the tasks.
+        ValueError: If a number is not positive, or weights or names do not fit the tasks.
     """
 
     def __init__(
         self,
         task: Task | list[Task],
         weights: list[float] | None = None,
+        names: list[str] | None = None,
         evaluation_batch: int = 64,
         validation_limit: int | None = None,
         test_limit: int | None = None,
@@ -44,9 +46,10 @@ class SymbolicDataModule(LightningDataModule):
         ):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, got {value}")
-        if isinstance(task, Task) and weights is not None:
-            raise ValueError("data.weights are for several tasks: make data.task a list")
-        self.task = task if isinstance(task, Task) else TaskMixture(task, weights)
+        for name, setting in (("weights", weights), ("names", names)):
+            if isinstance(task, Task) and setting is not None:
+                raise ValueError(f"data.{name} are for several tasks: make data.task a list")
+        self.task = task if isinstance(task, Task) else TaskMixture(task, weights, names)
         self.evaluation_batch = evaluation_batch
         self.validation_limit = validation_limit
         self.test_limit = test_limit
@@ -85,12 +88,13 @@ class SymbolicDataModule(LightningDataModule):
         return self._loader("test", self.test_limit)
 
     def _loader(self, split: Split, limit: int | None) -> DataLoader[list[Problem]]:
-        problems = []
-        for task in self.task.tasks.values() if isinstance(self.task, TaskMixture) else [self.task]:
-            of_task = list(task.problems(split))[:limit]
+        task = self.task
+        mixed = {name: task.problems_of(name, split) for name in task.tasks} if isinstance(task, TaskMixture) else None
+        problems: list[Problem] = []
+        for name, of_task in (mixed or {task.name: task.problems(split)}).items():
             if not of_task:
-                raise ValueError(f"task {task.name!r} has no problems in its {split} split")
-            problems += of_task
+                raise ValueError(f"task {name!r} has no problems in its {split} split")
+            problems += of_task[:limit]
         if self.trainer is not None and self.trainer.world_size > 1:
             problems = problems[self.trainer.global_rank :: self.trainer.world_size]
         return DataLoader(problems, batch_size=self.evaluation_batch, collate_fn=_as_list)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 from lit_symbolic.certificate import Certificate, Finding, Problem
@@ -17,29 +18,35 @@ class TaskMixture(Task):
     """Draws training problems from several tasks, in proportion to weights; evaluation goes through all their problems.
 
     Args:
-        tasks: With names that differ.
+        tasks: What is mixed.
         weights: Of each task, in any unit; equal ones if not given.
+        names: Of each task, under which the mixture's problems and figures know it; its own if not given. Two sources of one task
+            (``Game24()`` twice, with other data) need names that differ.
 
     Raises:
-        ValueError: If there is no task, two share a name, or the weights do not fit.
+        ValueError: If there is no task, two share a name, or weights or names do not fit.
 
     Example:
         >>> from lit_symbolic.tasks.game24 import Game24
         >>> mixture = TaskMixture([Game24()], [1.0])
         >>> mixture.sample(random.Random(0)).task
         'game24'
+        >>> TaskMixture([Game24(), Game24(target=10)], names=["twenty_four", "ten"]).sample(random.Random(1)).task
+        'ten'
     """
 
     name = "mixture"
 
-    def __init__(self, tasks: Sequence[Task], weights: Sequence[float] | None = None) -> None:
-        names = [task.name for task in tasks]
-        if not tasks or len(set(names)) < len(names):
-            raise ValueError(f"a mixture needs tasks whose names differ, got {', '.join(names) or 'none'}")
+    def __init__(self, tasks: Sequence[Task], weights: Sequence[float] | None = None, names: Sequence[str] | None = None) -> None:
+        names = [task.name for task in tasks] if names is None else list(names)
+        if not tasks or len(names) != len(tasks):
+            raise ValueError(f"a mixture needs tasks, and a name for each if any; got {len(tasks)} tasks and {len(names)} names")
+        if len(set(names)) < len(names):
+            raise ValueError(f"a mixture needs tasks whose names differ, got {', '.join(names)}: give them others with names")
         weights = [1.0] * len(tasks) if weights is None else list(weights)
         if len(weights) != len(tasks) or min(weights) < 0 or not 0 < sum(weights) < math.inf:  # false for nan, too
             raise ValueError(f"a mixture needs a finite weight for each of {', '.join(names)}, none negative, got {weights}")
-        self.tasks = {task.name: task for task in tasks}
+        self.tasks = dict(zip(names, tasks, strict=True))
         self.weights = dict(zip(names, weights, strict=True))
         self.metrics = tuple(dict.fromkeys(name for task in tasks for name in task.metrics))
 
@@ -67,21 +74,26 @@ class TaskMixture(Task):
 
     def problems(self, split: Split) -> Sequence[Problem]:
         """Those of all tasks, in their order."""
-        return [problem for task in self.tasks.values() for problem in task.problems(split)]
+        return [problem for name in self.tasks for problem in self.problems_of(name, split)]
+
+    def problems_of(self, name: str, split: Split) -> Sequence[Problem]:
+        """Those of one task."""
+        return [_named(problem, name) for problem in self.tasks[name].problems(split)]
 
     def sample(self, rng: random.Random) -> Problem:
         """One training problem of a task drawn by weight."""
-        return self._drawn(rng).sample(rng)
+        name = self._drawn(rng)
+        return _named(self.tasks[name].sample(rng), name)
 
     def lesson(self, rng: random.Random) -> Problem:
         """One lesson of a task drawn by weight."""
-        return self._drawn(rng).lesson(rng)
+        name = self._drawn(rng)
+        return _named(self.tasks[name].lesson(rng), name)
 
-    def _drawn(self, rng: random.Random) -> Task:
+    def _drawn(self, rng: random.Random) -> str:
         ends = list(accumulate(self.weights.values()))
         at = rng.random() * ends[-1]
-        name = next(name for name, end in zip(self.weights, ends, strict=True) if at < end)
-        return self.tasks[name]
+        return next(name for name, end in zip(self.weights, ends, strict=True) if at < end)
 
     def demonstration(self, problem: Problem, rng: random.Random) -> str:
         """That of the problem's own task."""
@@ -108,4 +120,11 @@ class TaskMixture(Task):
         if len(learned) < len(parts):
             raise ValueError("a tiny model learns tasks with words or tasks with texts, not both: name another model")
         texts = [text for part in learned for text in part.texts]
-        return LearnedVocabulary(texts, "|".join(f"(?:{part.pieces})" for part in learned), sum(part.size for part in learned))
+        return LearnedVocabulary(
+            texts, "|".join(dict.fromkeys(f"(?:{part.pieces})" for part in learned)), sum(part.size for part in learned)
+        )
+
+
+def _named(problem: Problem, name: str) -> Problem:
+    """The problem as the mixture knows it."""
+    return problem if problem.task == name else replace(problem, task=name)

@@ -136,8 +136,8 @@ class ReactionTask(Task):
     @property
     def next_example(self) -> str:
         """See :attr:`Task.next_example`."""
-        first = "Class" if self.known_class else self.given.capitalize()
-        return f"\n{first}:" if self.prompt_style == "few_shot" else ""
+        examples = self._reactions("train")[:1] if self.prompt_style == "few_shot" else []
+        return "".join(f"\n{self._question(example).partition(':')[0]}:" for example in examples)
 
     @property
     def generator(self) -> ProblemGenerator[GeneratedReaction]:

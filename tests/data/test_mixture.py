@@ -104,7 +104,7 @@ def test_metrics_are_those_of_all_tasks_each_once() -> None:
 @pytest.mark.parametrize(
     ("tasks", "weights", "message"),
     [
-        ([], None, "names differ"),
+        ([], None, "a mixture needs tasks"),
         ([Say(), Say()], None, "names differ, got say, say"),
         ([Say(), Tell()], [1.0], "a finite weight for each of say, tell"),
         ([Say(), Tell()], [1.0, -1.0], "none negative"),
@@ -116,6 +116,32 @@ def test_metrics_are_those_of_all_tasks_each_once() -> None:
 def test_tasks_and_weights_that_do_not_fit_are_refused(tasks: list[Task], weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TaskMixture(tasks, weights)
+
+
+def test_two_sources_of_one_task_are_mixed_under_names_of_their_own() -> None:
+    one, other = Say(answers=("a",), count=3), Say(answers=("b",), count=5, judge=FindsWord(0))
+    mixture = TaskMixture([one, other], [1.0, 3.0], ["first", "second"])
+    assert [problem.task for problem in mixture.problems("test")] == ["first"] * 3 + ["second"] * 5
+    assert [problem.prompt for problem in mixture.problems("test")] == [
+        p.prompt for t in (one, other) for p in t.problems("test")
+    ]
+    rng = random.Random(0)
+    drawn = [mixture.lesson(rng) for _ in range(400)] + [mixture.sample(rng) for _ in range(400)]
+    assert 540 < sum(problem.task == "second" for problem in drawn) < 660
+    assert {(p.task, mixture.demonstration(p, rng), mixture.task_of(p) is other) for p in drawn} == {
+        ("first", "a", False),
+        ("second", "b", True),
+    }
+    assert mixture.verifier_of(mixture.problems("test")[-1]) == other.judge
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["one"], "2 tasks and 1 names"), (["one", "one"], "names differ, got one, one: give them others with names")],
+)
+def test_names_that_do_not_fit_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskMixture([Say(), Tell()], names=names)
 
 
 def test_words_of_all_tasks_make_one_vocabulary() -> None:

@@ -1,7 +1,9 @@
 """Answers that go on with an example of their own: they end where it begins."""
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +78,19 @@ def test_prompts_with_worked_examples_show_how_another_one_begins(kind: type[Tas
     assert prompt.count(task.next_example) >= 3, "the examples and the question"
     assert prompt == prompt.rstrip(" ")
     assert kind().next_example == ""
+
+
+@pytest.mark.parametrize(("classes", "begins"), [(["3", "4", "5"], "\nClass:"), ([None] * 3, "\nProduct:")])
+def test_an_example_of_reactions_begins_with_a_class_only_where_the_data_names_one(
+    tmp_path: Path, classes: list[str | None], begins: str
+) -> None:
+    made = [("CC(=O)Cl.NCC", "CC(=O)NCC"), ("CC(=O)Cl.NCCC", "CC(=O)NCCC"), ("CC(=O)Cl.OCC", "CC(=O)OCC")]
+    for split, (reactants, product), kind in zip(("train", "validation", "test"), made, classes, strict=True):
+        row = {"reactants": reactants, "product": product} | ({"class": kind} if kind else {})
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    task = Retrosynthesis(data=tmp_path, known_class=True, prompt_style="few_shot")
+    assert task.next_example == begins
+    assert begins in task.problems("test")[0].prompt
 
 
 class Scripted(NativeEngine):

@@ -132,9 +132,8 @@ def read_spoc(
         found["validation"] = [p for p in found["validation"] if p.problem in held_out]
     testcases_of, corrupt_tests = _all_testcases(folder, found, max_corrupt)
     splits: dict[Split, list[AnnotatedProgram]] = {}
-    taken: set[str] = set()
-    for split in reversed(SPLITS):
-        kept = []
+    for at, split in enumerate(SPLITS):
+        taken, kept = _solved(found, SPLITS[at + 1 :]), []
         for annotated in found[split]:
             tests = annotated.tests or testcases_of.get(annotated.problem, ())
             reason = _why_not(annotated, tests, taken, max_lines, max_characters)
@@ -142,15 +141,19 @@ def read_spoc(
                 skipped[reason] += 1
             else:
                 kept.append(replace(annotated, tests=tests or ()))
-        taken |= {annotated.problem for annotated in found[split]}
         splits[split] = kept
         if not kept:
             raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}")
     for reason, count in (+skipped).items():
         LOG.warning("%s: %d programs are left out: %s", data, count, reason)
-    held_out = {each.problem for split in SPLITS if split != "train" for each in found[split]}
+    held_out = _solved(found, SPLITS[1:])
     lessons = [each for each in found["train"] if each.problem not in held_out]
-    return Spoc({split: splits[split] for split in SPLITS}, total, corrupt, dict(+skipped), corrupt_tests, lessons)
+    return Spoc(splits, total, corrupt, dict(+skipped), corrupt_tests, lessons)
+
+
+def _solved(found: Mapping[Split, list[AnnotatedProgram]], splits: Iterable[Split]) -> set[str]:
+    """The problems that programs of these splits solve."""
+    return {each.problem for split in splits for each in found[split]}
 
 
 def _all_testcases(
