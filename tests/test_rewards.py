@@ -414,3 +414,26 @@ def test_first_to_object_without_places_and_unknown_rules_are_refused():
         combine(batch(a=table, b=table), "a", "first_to_object")
     with pytest.raises(ValueError, match="'mean'"):
         combine(batch(a=table), "a", "mean")
+
+
+@given(st.tuples(*[st.sampled_from([None, 0, 1, 2, "nowhere"])] * 2), st.booleans())
+def test_until_error_learns_the_same_by_minimum_and_by_first_to_object(faults, ended):
+    spans = spans_of([1, 1, 1], ended)
+    tools, objections = {}, {}
+    for name, fault in zip(("primary", "other"), faults, strict=True):
+        findings = (Finding(fault, fault + 1, "syntax", ""),) if isinstance(fault, int) else ()
+        certificate = Certificate(fault is None, float(fault is None), findings)
+        reward = token_rewards("until_error", certificate, spans, ended, failure_reward=-1.0)
+        padding = 4 - len(spans)
+        tools[name] = (
+            [[*reward.values.tolist(), *[0.0] * padding]] * 3,
+            [[*reward.loss_mask.tolist(), *[False] * padding]] * 3,
+            [True] * 3,
+        )
+        objections[name] = torch.tensor([reward.objection] * 3)
+    row = 0 if ended else 1
+    rollouts = batch(**tools)
+    rollouts.ended = torch.tensor([ended] * 3)
+    least, first = (combine(rollouts, "primary", rule, objections) for rule in ("minimum", "first_to_object"))
+    assert torch.equal(least[1][row], first[1][row])
+    assert torch.equal(least[0][row][least[1][row]], first[0][row][first[1][row]])
