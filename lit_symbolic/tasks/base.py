@@ -105,8 +105,9 @@ class Task(ABC):
     def second_prompt(self, problem: Problem, answer: str, certificate: Certificate) -> str:
         """The prompt of another attempt: the first one, the answer, and what the symbolic tool found in it (see :meth:`tellable`)."""
         findings = [known for finding in certificate.findings if (known := self.tellable(answer, finding))]
-        told = [f"- {_place(answer, finding)}: {finding.message}" for finding in findings[:MAX_FINDINGS_TOLD]]
-        more = len(findings) - len(told)
+        lines = list(dict.fromkeys(f"- {_place(answer, finding)}: {finding.message}" for finding in findings))
+        told = lines[:MAX_FINDINGS_TOLD]
+        more = len(lines) - len(told)
         told += [f"- and {more} more"] if more > 0 else []
         evidence = "" if certificate.findings else certificate.evidence
         found = "\n".join(told or [f"- {evidence or 'it does not reach its goal'}"])

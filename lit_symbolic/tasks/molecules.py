@@ -68,7 +68,7 @@ class MoleculeGeneration(Task):
             of what is there. Without it a missing split is an error.
         hub_split: The split of a hub's data set to read (``description_guided_molecule_design``); None reads ``train``,
             ``validation`` and ``test``.
-        first_rows: Read so many rows of the data; None reads all.
+        first_rows: Read so many rows of each file, or of each split on the hub; None reads all.
         longest_description: Skip longer ones, in characters.
         longest_molecule: The same for molecules.
         max_corrupt: Share of corrupt rows up to which the rest is used.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from lit_symbolic.tasks.generating.reaction_table import GeneratedReaction, draw
 from lit_symbolic.tasks.reading.reaction_records import Direction, Reaction, ReactionData, read_reactions
 from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.base import Verifier
-from lit_symbolic.verifiers.chemistry import ForwardSynthesisVerifier, RetrosynthesisVerifier
+from lit_symbolic.verifiers.chemistry import MISSING_ATOM, UNSUPPLIED_ATOM, ForwardSynthesisVerifier, RetrosynthesisVerifier
 from lit_symbolic.verifiers.molecule_in_prose import MoleculeInProse
 from lit_symbolic.verifiers.molecules.departure import DEPARTURE
 from lit_symbolic.verifiers.molecules.selfies_text import looks_like_selfies
@@ -179,7 +180,11 @@ class ReactionTask(Task):
         return self._sketch(given, rng)
 
     def tellable(self, answer: str, finding: Finding) -> Finding | None:
-        """All but where the answer left the reference."""
+        """All but where the answer left the reference: atoms too many or too few are told without the place that it gives them."""
+        if finding.kind == UNSUPPLIED_ATOM:
+            return replace(finding, start=0, end=len(answer))
+        if finding.kind == MISSING_ATOM:
+            return replace(finding, start=len(answer), end=len(answer))
         return None if finding.kind == DEPARTURE else finding
 
     def vocabulary(self) -> LearnedVocabulary:

@@ -314,7 +314,7 @@ def test_long_programs_are_left_out_and_counted(spoc):
     task = PseudocodeToCpp(data=spoc, max_lines=6)
     assert TOO_LONG not in task.spoc.skipped
     for options in ({"max_lines": 5}, {"max_characters": 80}):
-        with pytest.raises(ValueError, match=f"no usable program for the test split; left out: .*{TOO_LONG}"):
+        with pytest.raises(ValueError, match=f"no usable program for the train split; left out: .*{TOO_LONG}"):
             PseudocodeToCpp(data=spoc, **options).problems("test")
 
 
@@ -386,7 +386,7 @@ def test_a_data_set_of_the_hub_has_the_same_columns_and_perhaps_tests(spoc, tmp_
     task = PseudocodeToCpp(data="someone/spoc", testcases=spoc / "testcases")
     own = PseudocodeToCpp(data=spoc)
     assert {split: list(task.problems(split)) for split in SPLITS} == {split: list(own.problems(split)) for split in SPLITS}
-    with pytest.raises(ValueError, match=f"no usable program for the test split; left out: .*{NO_TESTS}"):
+    with pytest.raises(ValueError, match=f"no usable program for the train split; left out: .*{NO_TESTS}"):
         PseudocodeToCpp(data="someone/spoc").problems("test")
     for path in folder.iterdir():
         tests = [{"input": "4", "output": "8", "hidden": True}]

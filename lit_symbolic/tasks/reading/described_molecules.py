@@ -14,6 +14,7 @@ from rdkit import Chem
 
 from lit_symbolic.tasks.base import Split
 from lit_symbolic.tasks.reading.rows import (
+    SPLIT_NAMES,
     Row,
     accept,
     delimited_rows,
@@ -32,16 +33,7 @@ from lit_symbolic.verifiers.molecules.reading import read_molecule
 LOG = logging.getLogger("lit_symbolic.data")
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-FILE_NAMES: dict[Split, tuple[str, ...]] = {"train": ("train",), "validation": ("validation", "valid"), "test": ("test",)}
-SUFFIXES = (
-    ".txt",
-    ".tsv",
-    ".csv",
-    ".json",
-    ".jsonl",
-    ".smi",
-    *(f"{suffix}.gz" for suffix in (".txt", ".tsv", ".json", ".jsonl")),
-)
+SUFFIXES = tuple(f"{suffix}{packed}" for packed in ("", ".gz") for suffix in (".txt", ".tsv", ".csv", ".json", ".jsonl", ".smi"))
 MOL_INSTRUCTIONS_TASK = "description_guided_molecule_design"
 
 NO_GROUP = "the description names no known group that the molecule has"
@@ -108,20 +100,21 @@ def read_described(
 ) -> Described:
     """Read descriptions and molecules, see :class:`lit_symbolic.tasks.molecules.MoleculeGeneration` for what is read.
 
-    A row without text where there must be some, with ``metadata`` that is no object, or with a molecule that RDKit refuses, is corrupt:
-    told with its place, counted, and too many of them are an error. A sound row that cannot be used is skipped and counted under its
-    reason; so is one that asks what a later split asks too (test, then validation).
+    A row without text where there must be some, with ``metadata`` that is no object, of a split of no known name, or with a molecule that
+    RDKit refuses, is corrupt: told with its place, counted, and too many of them are an error. A sound row that cannot be used is
+    skipped and counted under its reason; so is one that asks what a later split asks too (test, then validation).
 
     Args:
         data: A folder, a file, or the id of a data set on the hub.
-        cut_by_hash: Make the splits that the data lack, by a hash of what is asked: of the training rows if there are any. One that
-            cannot be had from the hub is told.
+        cut_by_hash: Make the splits that the data lack, by a hash of what is asked: of the training rows if there are any. It is told
+            which; and, where one could not be had from the hub, why.
         hub_split: The one split of a hub's data set to read; None reads those called train, validation and test.
         answers: Molecules as canonical SMILES, or as they are written in the data (SELFIES).
         longest_description: Characters of a description at most; longer ones are skipped.
         longest_molecule: The same of a molecule.
         need_groups: Skip a row whose description names no group that the molecule has: any molecule would do.
-        first_rows: Read so many rows; None reads all. (24,445 molecules of ZINC take 20 seconds.)
+        first_rows: Read so many rows of each file, or of each split on the hub; None reads all. (24,445 molecules of ZINC take 20
+            seconds.)
         max_corrupt: See :func:`~lit_symbolic.tasks.reading.rows.accept`, for each file.
         seed: Of the cut.
 
@@ -143,11 +136,10 @@ def read_described(
     corrupt: list[str] = []
     total = 0
     for part, rows in _parts(data, hub_split, cut_by_hash):
-        if first_rows is None or total < first_rows:
-            accepted = accept(islice(rows, None if first_rows is None else first_rows - total), parse, part, max_corrupt)
-            items += accepted.items
-            corrupt += accepted.corrupt
-            total += accepted.total
+        accepted = accept(islice(rows, first_rows), parse, part, max_corrupt)
+        items += accepted.items
+        corrupt += accepted.corrupt
+        total += accepted.total
     skipped = Counter(item for item in items if isinstance(item, str))
     splits = _splits([item for item in items if not isinstance(item, str)], data, cut_by_hash, seed)
     asked: set[str] = set()
@@ -204,17 +196,18 @@ def _parts(data: str | Path, hub_split: str | None, cut_by_hash: bool) -> Iterat
     if not path.is_dir():
         yield str(path), _file_rows(path)
         return
-    found = {
-        split: next((p for name in names for suffix in SUFFIXES if (p := path / f"{name}{suffix}").is_file()), None)
-        for split, names in FILE_NAMES.items()
-    }
-    if not any(found.values()):
+    ours = [path / f"{name}{suffix}" for name in SPLIT_NAMES for suffix in SUFFIXES]
+    found: dict[Split, Path] = {}
+    for file in filter(Path.is_file, ours):
+        first = found.setdefault(SPLIT_NAMES[file.name.partition(".")[0]], file)
+        if first is not file:
+            LOG.warning("%s is not read: %s is the %s split", file, first.name, SPLIT_NAMES[first.name.partition(".")[0]])
+    if not found:
         raise FileNotFoundError(
             f"{path}: expected train.txt, validation.txt and test.txt in this folder (or .tsv, .csv, .json …)"
         )
     for split, file in found.items():
-        if file is not None:
-            yield str(file), _marked(_file_rows(file), split)
+        yield str(file), _marked(_file_rows(file), split)
 
 
 def _hub_parts(data: str, cut_by_hash: bool) -> Iterator[tuple[str, Iterable[Row]]]:
@@ -267,9 +260,10 @@ def _parse(row: Row, answers: Literal["smiles", "as_written"]) -> DescribedMolec
     groups = _named_and_there(description, mol) if description else groups_of(mol)
     answer = str(Chem.MolToSmiles(mol)) if answers == "smiles" else written.strip()
     split = str(fields.get("split") or metadata.get("split") or "")
-    official = next((name for name, names in FILE_NAMES.items() if split in names), None)
+    if split and split not in SPLIT_NAMES:
+        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(SPLIT_NAMES)}")
     identity = str(fields.get("CID") or place)
-    return DescribedMolecule(identity, description.strip(), groups, answer, len(Chem.GetMolFrags(mol)), official)
+    return DescribedMolecule(identity, description.strip(), groups, answer, len(Chem.GetMolFrags(mol)), SPLIT_NAMES.get(split))
 
 
 def _named_and_there(description: str, mol: Chem.Mol) -> tuple[str, ...]:
@@ -295,6 +289,11 @@ def _splits(
         reason = f"has no rows of the {' and '.join(missing)} split" if missing else f"has {len(unmarked)} rows of no split"
         raise ValueError(f"{data} {reason}; cut_by_hash: true makes the missing splits from the rows that are there")
     source: Split | None = next((split for split in SPLITS if splits[split]), None)
+    if missing:
+        made_of = "rows of no split" if source is None else f"{source} and rows of no split" if unmarked else source
+        LOG.warning("%s: made by a hash of what is asked: %s, of %s", data, " and ".join(missing), made_of)
+    else:
+        LOG.warning("%s: %d rows of no split are put into one by a hash of what is asked", data, len(unmarked))
     rows = list(unmarked)
     if missing and source is not None:
         rows += splits[source]

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from lit_symbolic.tasks.base import Split
 from lit_symbolic.tasks.reading.rows import (
+    SPLIT_NAMES,
     Accepted,
     Row,
     accept,
@@ -31,15 +32,6 @@ LOG = logging.getLogger("lit_symbolic.data")
 
 Direction = Literal["forward", "retro"]
 MAPPED_CSV = "reactants>reagents>production"
-PART_NAMES: dict[str, Split] = {
-    "train": "train",
-    "valid": "validation",
-    "validation": "validation",
-    "val": "validation",
-    "eval": "validation",
-    "dev": "validation",
-    "test": "test",
-}
 HUB_SPLITS: dict[Direction, str] = {"forward": "forward_reaction_prediction", "retro": "retrosynthesis"}
 """What Mol-Instructions calls its two reaction tasks on the hub."""
 _MAP = re.compile(r":([0-9]+)\]")
@@ -129,15 +121,15 @@ def read_reactions(source: str | Path, direction: Direction, max_corrupt: float 
                 skipped[item] += 1
             else:
                 parts.setdefault(item.split or split, []).append(item)
+    if not parts:
+        raise ValueError(
+            f"{source}: none of its rows can be used: {'; '.join(f'{n} {why}' for why, n in sorted(skipped.items()))}"
+        )
     splits, made = _splits(parts, direction, skipped, seed)
     for how in made:
         LOG.warning("%s: %s", source, how)
     if skipped:
         LOG.warning("%s: left out: %s", source, "; ".join(f"{number} {reason}" for reason, number in sorted(skipped.items())))
-    if not any(splits.values()):
-        raise ValueError(
-            f"{source}: none of its rows can be used: {'; '.join(f'{n} {why}' for why, n in sorted(skipped.items()))}"
-        )
     return ReactionData(splits, accepted, dict(skipped))
 
 
@@ -193,7 +185,8 @@ def _parts(source: str | Path, direction: Direction) -> Iterator[tuple[str, Spli
         files = {file: split for file, split in named.items() if split is not None}
         if not files:  # Mol-Instructions: a file for each of its tasks
             files = {file: None for file in named if HUB_SPLITS[direction] in file.stem}
-        if len(files) == 1:
+        if len(files) == 1 and set(files.values()) != {None}:
+            LOG.warning("%s is the only part: it is cut in three, whatever its name says", *files)
             files = dict.fromkeys(files)
         unread = [file.name for file in sorted(path.iterdir()) if file.is_file() and _split_named(file) and file not in files]
         if files and unread:
@@ -215,7 +208,7 @@ def _parts(source: str | Path, direction: Direction) -> Iterator[tuple[str, Spli
 
 def _split_named(path: Path) -> Split | None:
     words = path.name.lower().replace("-", "_").replace(".", "_").split("_")
-    return next((PART_NAMES[word] for word in words if word in PART_NAMES), None)
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 def _rows_of(path: Path) -> Iterator[Row] | None:
@@ -260,8 +253,8 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
     task, split = task_name(metadata.get("task")), str(metadata.get("split") or "")
     if task in HUB_SPLITS.values() and task != HUB_SPLITS[direction]:
         raise Unusable("of another task")
-    if split and split not in PART_NAMES:
-        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(PART_NAMES)}")
+    if split and split not in SPLIT_NAMES:
+        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(SPLIT_NAMES)}")
     read_reactants = _read(reactants, "reactants", target=direction == "retro")
     read_product = _read(product, "product", target=direction == "forward")
     if reagents:
@@ -284,7 +277,7 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
         reagents=reagents,
         kind="" if kind is None else str(kind),
         key=f"{asked}>>{ours}",
-        split=PART_NAMES.get(split),
+        split=SPLIT_NAMES.get(split),
     )
 
 

@@ -20,9 +20,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from lit_symbolic.tasks.base import Split
+
 LOG = logging.getLogger("lit_symbolic.data")
 SHOWN = 10
-"""So many corrupt rows are told one by one in a message; the log has the others at level INFO."""
+"""So many corrupt rows are told one by one in an error; a warning tells all."""
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "eval": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""What files, and rows of molecules and reactions, call the splits."""
 LONGEST_LITERAL = 10_000
 """Characters of a Python literal that are read; its parser is not made for text without bound."""
 FILE_SUFFIXES = (
@@ -103,10 +115,10 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
         rows: What was read.
         parse: Makes something of a row; raises ValueError or KeyError, with the reason, on one that is corrupt.
         source: Where they come from, for messages.
-        max_corrupt: Share of corrupt rows up to which the rest is used.
+        max_corrupt: Share of corrupt rows up to which the rest is used, below 1.
 
     Raises:
-        ValueError: If there are no rows, more of them are corrupt than ``max_corrupt``, or none is left.
+        ValueError: If ``max_corrupt`` is no such share, there are no rows, more of them are corrupt than ``max_corrupt``, or none is left.
 
     Example:
         >>> rows = [Row("a.txt:1", {"text": "7"}), Row("a.txt:2", {"text": "x"})]
@@ -118,6 +130,8 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
         ValueError: a.txt: 1 of 2 rows are corrupt, more than max_corrupt = 0.01 allows:
           a.txt:2: invalid literal for int() with base 10: 'x'
     """
+    if not 0.0 <= max_corrupt < 1.0:
+        raise ValueError(f"max_corrupt is a share from 0 to below 1, got {max_corrupt}")
     items: list[T] = []
     corrupt: list[str] = []
     total = 0
@@ -133,15 +147,11 @@ def accept(rows: Iterable[Row], parse: Callable[[Row], T], source: str | Path, m
             corrupt.append(f"{row.place}{line}: {' '.join(reason.split())}")
     if not total:
         raise ValueError(f"{source} holds no rows")
-    listed = "".join(f"\n  {line}" for line in corrupt[:SHOWN])
-    if len(corrupt) > SHOWN:
-        listed += f"\n  … and {len(corrupt) - SHOWN} more, which the log {LOG.name} has at level INFO"
-        for line in corrupt[SHOWN:]:
-            LOG.info("corrupt: %s", line)
     if len(corrupt) > max_corrupt * total or not items:
-        raise ValueError(f"{source}: {len(corrupt)} of {total} rows are corrupt, more than {max_corrupt = } allows:{listed}")
+        listed = "\n  ".join([*corrupt[:SHOWN], *([f"… and {len(corrupt) - SHOWN} more"] if len(corrupt) > SHOWN else [])])
+        raise ValueError(f"{source}: {len(corrupt)} of {total} rows are corrupt, more than {max_corrupt = } allows:\n  {listed}")
     if corrupt:
-        LOG.warning("%s: %d of %d rows are corrupt and left out:%s", source, len(corrupt), total, listed)
+        LOG.warning("%s: %d of %d rows are corrupt and left out:\n  %s", source, len(corrupt), total, "\n  ".join(corrupt))
     return Accepted(items, total, corrupt)
 
 

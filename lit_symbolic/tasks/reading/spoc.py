@@ -120,8 +120,8 @@ def read_spoc(
     """
     found, skipped, corrupt, total = {}, Counter[str](), [], 0
     folder = Path(testcases) if testcases is not None else None if is_on_hub(data) else Path(data) / TESTCASES
-    for split, rows in _sources(data, test_file, cut_by_hash).items():
-        part = read_programs(rows, f"{data} ({split})", max_corrupt)
+    for split, (name, rows) in _sources(data, test_file, cut_by_hash).items():
+        part = read_programs(rows, name, max_corrupt)
         found[split] = part.items
         total += part.total
         corrupt += part.corrupt
@@ -143,7 +143,8 @@ def read_spoc(
                 kept.append(replace(annotated, tests=tests or ()))
         splits[split] = kept
         if not kept:
-            raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}")
+            looked = "" if folder is None else f"; test cases are looked for in {folder}"
+            raise ValueError(f"{data}: no usable program for the {split} split; left out: {dict(+skipped)}{looked}")
     for reason, count in (+skipped).items():
         LOG.warning("%s: %d programs are left out: %s", data, count, reason)
     held_out = _solved(found, SPLITS[1:])
@@ -173,19 +174,21 @@ def _all_testcases(
     return {**dict.fromkeys(problems), **dict(accepted.items)}, accepted.corrupt
 
 
-def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split, Iterable[Row]]:
+def _sources(data: str | Path, test_file: str, cut_by_hash: bool) -> dict[Split, tuple[str, Iterable[Row]]]:
+    """Name and rows of each split."""
     if test_file not in TEST_FILES:
         raise ValueError(f"test_file is one of {', '.join(TEST_FILES)}, got {test_file!r}")
     if is_on_hub(data):
-        return {split: hub_rows(str(data), split) for split in SPLITS if split != "train" or not cut_by_hash}
+        wanted = [split for split in SPLITS if split != "train" or not cut_by_hash]
+        return {split: (f"{data}[{split}]", hub_rows(str(data), split)) for split in wanted}
     folder = Path(data)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder; expected SPoC's, with train/split/*.tsv and testcases/ in it")
-    sources: dict[Split, Iterable[Row]] = {}
+    sources: dict[Split, tuple[str, Iterable[Row]]] = {}
     for split, names in {**FILES, "test": TEST_FILES[test_file]}.items():
         path = next((folder / name for name in names if (folder / name).is_file()), None)
         if path is not None:
-            sources[split] = delimited_rows(path, "\t", quoted=False, columns=COLUMNS)
+            sources[split] = str(path), delimited_rows(path, "\t", quoted=False, columns=COLUMNS)
         elif split != "train" or not cut_by_hash:
             advice = "; to train on a part of the validation file's problems instead, set cut_by_hash" if split == "train" else ""
             raise ValueError(f"{folder}: there is no {' and no '.join(names)}{advice}")

@@ -139,9 +139,43 @@ def test_a_ruined_file_does_not_hide_behind_a_large_one(tmp_path):
         read_described(tmp_path, max_corrupt=0.01, need_groups=False)
 
 
-def test_so_many_first_rows_are_counted_over_all_files(tmp_path):
+def test_so_many_first_rows_are_read_of_each_file_and_official_splits_stay(tmp_path):
     for split, smiles in zip(SPLITS, ("CC#N", "CCBr", "CC(=O)O"), strict=True):
         (tmp_path / f"{split}.smi").write_text(f"{smiles}\nC{smiles}\n")
-    with pytest.raises(ValueError, match="has no rows of the test split"):
-        read_described(tmp_path, first_rows=3)
-    assert read_described(tmp_path, first_rows=5).total == 5
+    found = read_described(tmp_path, first_rows=1, cut_by_hash=True)
+    assert (found.total, {split: rows[0].answer for split, rows in found.splits.items()}) == (
+        3,
+        dict(zip(SPLITS, ("CC#N", "CCBr", "CC(=O)O"), strict=True)),
+    )
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "eval", "dev"])
+def test_a_validation_file_is_read_whatever_it_is_called(tmp_path, name, caplog):
+    for split, smiles in zip(("train", name, "test"), ("CC#N", "CCBr", "CC(=O)O"), strict=True):
+        (tmp_path / f"{split}.txt").write_text(f"{smiles}\n")
+    assert [row.answer for row in read_described(tmp_path, cut_by_hash=True).splits["validation"]] == ["CCBr"]
+    assert not caplog.messages
+
+
+def test_a_second_file_of_a_split_is_told(tmp_path, caplog):
+    for split, smiles in zip(("train", "valid", "dev", "test"), ("CC#N", "CCBr", "CCCl", "CC(=O)O"), strict=True):
+        (tmp_path / f"{split}.txt").write_text(f"{smiles}\n")
+    assert read_described(tmp_path).total == 3
+    [told] = caplog.messages
+    assert "dev.txt is not read: valid.txt is the validation split" in told
+
+
+def test_a_split_of_no_known_name_is_a_corrupt_row(tmp_path):
+    rows = [{"input": "a nitrile", "output": "CC#N", "metadata": {"split": split}} for split in ("train", "tset")]
+    (tmp_path / "m.json").write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=r"m\.json\[1\].*there is no split 'tset'"):
+        read_described(tmp_path / "m.json", cut_by_hash=True)
+
+
+def test_splits_that_are_made_are_told(tmp_path, caplog):
+    rows = [{"input": f"A nitrile, number {n}.", "output": "CC#N"} for n in range(60)]
+    (tmp_path / "m.json").write_text(json.dumps(rows))
+    read_described(tmp_path / "m.json", cut_by_hash=True)
+    assert any(
+        "made by a hash of what is asked: train and validation and test, of rows of no split" in m for m in caplog.messages
+    )

@@ -46,6 +46,14 @@ def test_a_data_set_with_splits_of_its_own_keeps_them(monkeypatch):
     assert found.official == {"train": SETS[:1], "validation": SETS[1:2], "test": SETS[2:]}
 
 
+def test_a_split_of_the_hub_that_cannot_be_had_is_told(monkeypatch, caplog):
+    hub_of(monkeypatch, [{"numbers": list(each)} for each in SETS])
+    read_card_sets("someone/24-game")
+    assert [message.split(";")[0] for message in caplog.messages] == [
+        f"someone/24-game: the split {split!r} cannot be had" for split in ("validation", "test")
+    ]
+
+
 def test_the_ranks_of_tree_of_thoughts_are_the_test_split(tmp_path):
     path = tmp_path / "24.csv"
     path.write_text("Rank,Puzzles\n900,1 1 4 6\n901,3 3 8 8\n1000,1 1 11 11\n1001,1 1 1 8\n")

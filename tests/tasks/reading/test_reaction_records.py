@@ -264,6 +264,19 @@ def test_an_empty_file_a_missing_one_and_an_unknown_format_are_told(tmp_path):
         read_reactions(tmp_path / "table.csv", "retro")
 
 
+def test_a_folder_of_one_part_is_cut_and_that_is_told(tmp_path, caplog):
+    write(tmp_path / "test.smi", smi([("CC(=O)O.N" + "C" * n, "CC(=O)N" + "C" * n) for n in range(1, 40)]))
+    assert all(read_reactions(tmp_path, "retro").splits.values())
+    assert "test.smi is the only part: it is cut in three, whatever its name says" in caplog.messages[0]
+
+
+def test_where_no_row_can_be_used_nothing_else_is_said(tmp_path, caplog):
+    write(tmp_path / "train.smi", ["CCO >> C(C)(C)(C)(C)C"])
+    with pytest.raises(ValueError, match="none of its rows can be used: 1 with a target that RDKit refuses"):
+        read_reactions(tmp_path, "retro")
+    assert not any("validation part" in message for message in caplog.messages)
+
+
 def test_a_source_of_test_rows_alone_can_be_evaluated_and_says_that_it_cannot_be_trained_on(tmp_path):
     import random
 

@@ -323,7 +323,7 @@ def test_more_than_that_is_an_error_that_lists_the_first_places():
 
 def test_where_no_row_is_left_there_is_an_error_whatever_is_allowed():
     with pytest.raises(ValueError, match="3 of 3 rows are corrupt"):
-        accept(numbered(3, 3), to_int, "f", max_corrupt=1.0)
+        accept(numbered(3, 3), to_int, "f", max_corrupt=0.99)
 
 
 def test_faults_of_reading_missing_fields_and_refusals_are_all_corrupt_rows():
@@ -335,7 +335,13 @@ def test_faults_of_reading_missing_fields_and_refusals_are_all_corrupt_rows():
 
 def test_another_error_is_a_bug_and_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        accept(numbered(0, 3), lambda row: 1 // 0, "f", max_corrupt=1.0)
+        accept(numbered(0, 3), lambda row: 1 // 0, "f", max_corrupt=0.99)
+
+
+@pytest.mark.parametrize("share", [5, 1.0, -0.1, float("nan")])
+def test_a_share_of_corrupt_rows_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match="max_corrupt is a share from 0 to below 1, got"):
+        accept(numbered(50, 53), to_int, "f", max_corrupt=share)
 
 
 # ---------------------------------------------------------------- the hub
@@ -432,11 +438,13 @@ def test_a_data_set_that_is_made_by_a_script_says_what_can_be_read_in_its_place(
         list(hub_rows("zjunlp/Mol-Instructions", "retrosynthesis"))
 
 
-def test_corrupt_rows_that_the_message_does_not_show_stand_in_the_log(caplog):
+def test_every_corrupt_row_is_told_where_the_rest_is_used_and_ten_where_it_is_not(caplog):
     rows = [Row(f"a.txt:{n}", {"text": "7" if n > 25 else "x"}) for n in range(1, 51)]
-    with caplog.at_level(logging.INFO, "lit_symbolic.data"):
-        found = accept(rows, lambda row: int(row.text("text")), "a.txt", max_corrupt=0.5)
+    found = accept(rows, to_int, "a.txt", max_corrupt=0.5)
+    [warned] = caplog.messages
     assert len(found.corrupt) == 25
-    assert all(any(f"a.txt:{n}:" in message for message in caplog.messages) for n in range(1, 26))
-    [warned] = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert "and 15 more, which the log lit_symbolic.data has at level INFO" in warned.getMessage()
+    assert all(f"\n  a.txt:{n}: " in warned for n in range(1, 26))
+    with pytest.raises(ValueError, match="25 of 50 rows are corrupt") as refused:
+        accept(rows, to_int, "a.txt", max_corrupt=0.4)
+    assert [f"\n  a.txt:{n}: " in str(refused.value) for n in range(1, 26)] == [True] * 10 + [False] * 15
+    assert str(refused.value).endswith("\n  … and 15 more")

@@ -142,3 +142,11 @@ def test_a_problem_whose_rows_have_tests_needs_no_file(folder, monkeypatch):
         split: [problem] for split, problem in problems.items()
     }
     assert found.corrupt_tests == []
+
+
+def test_missing_test_cases_and_an_empty_file_are_told_with_their_path(folder):
+    with pytest.raises(ValueError, match=r"no usable program.*there are no test cases.*looked for in .*elsewhere"):
+        read_spoc(folder, testcases=folder / "elsewhere")
+    (folder / "train" / "split" / "spoc-train-eval.tsv").write_text("")
+    with pytest.raises(ValueError, match=r"spoc-train-eval\.tsv holds no rows"):
+        read_spoc(folder)
