@@ -22,6 +22,7 @@ from lit_symbolic.tasks.reading.rows import (
     hub_rows,
     is_on_hub,
     json_rows,
+    split_named,
     task_name,
     text_rows,
 )
@@ -259,11 +260,9 @@ def _parse(row: Row, answers: Literal["smiles", "as_written"]) -> DescribedMolec
     mol = reading.mol
     groups = _named_and_there(description, mol) if description else groups_of(mol)
     answer = str(Chem.MolToSmiles(mol)) if answers == "smiles" else written.strip()
-    split = str(fields.get("split") or metadata.get("split") or "")
-    if split and split not in SPLIT_NAMES:
-        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(SPLIT_NAMES)}")
+    split = split_named(str(fields.get("split") or metadata.get("split") or ""))
     identity = str(fields.get("CID") or place)
-    return DescribedMolecule(identity, description.strip(), groups, answer, len(Chem.GetMolFrags(mol)), SPLIT_NAMES.get(split))
+    return DescribedMolecule(identity, description.strip(), groups, answer, len(Chem.GetMolFrags(mol)), split)
 
 
 def _named_and_there(description: str, mol: Chem.Mol) -> tuple[str, ...]:

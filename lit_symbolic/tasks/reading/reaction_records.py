@@ -22,6 +22,7 @@ from lit_symbolic.tasks.reading.rows import (
     hub_rows,
     is_on_hub,
     json_rows,
+    split_named,
     task_name,
     text_rows,
 )
@@ -250,11 +251,10 @@ def _parsed(row: Row, direction: Direction) -> Reaction | str:
 def _reaction(row: Row, direction: Direction) -> Reaction:
     reactants, reagents, product = _sides(row, direction)
     metadata = row.mapping("metadata")
-    task, split = task_name(metadata.get("task")), str(metadata.get("split") or "")
+    task = task_name(metadata.get("task"))
     if task in HUB_SPLITS.values() and task != HUB_SPLITS[direction]:
         raise Unusable("of another task")
-    if split and split not in SPLIT_NAMES:
-        raise ValueError(f"there is no split {split[:80]!r}; there are {', '.join(SPLIT_NAMES)}")
+    split = split_named(str(metadata.get("split") or ""))
     read_reactants = _read(reactants, "reactants", target=direction == "retro")
     read_product = _read(product, "product", target=direction == "forward")
     if reagents:
@@ -277,7 +277,7 @@ def _reaction(row: Row, direction: Direction) -> Reaction:
         reagents=reagents,
         kind="" if kind is None else str(kind),
         key=f"{asked}>>{ours}",
-        split=SPLIT_NAMES.get(split),
+        split=split,
     )
 
 

@@ -384,6 +384,21 @@ def task_name(written: object) -> str:
     return re.sub(r"[\s_-]+", "_", written.strip().lower()) if isinstance(written, str) else ""
 
 
+def split_named(written: str) -> Split | None:
+    """The split that a row names; None where it names none.
+
+    Raises:
+        ValueError: If there is no split of that name.
+
+    Example:
+        >>> split_named("dev"), split_named("")
+        ('validation', None)
+    """
+    if written and written not in SPLIT_NAMES:
+        raise ValueError(f"there is no split {written[:80]!r}; there are {', '.join(SPLIT_NAMES)}")
+    return SPLIT_NAMES.get(written)
+
+
 def _read_literal(text: str) -> Any:
     """What is written in JSON or as a Python literal; None if it is neither."""
     try:
