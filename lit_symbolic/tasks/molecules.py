@@ -14,7 +14,7 @@ from lit_symbolic.certificate import Finding, Problem
 from lit_symbolic.tasks.base import PromptStyle, Split, Task
 from lit_symbolic.tasks.generating.molecule_parts import Assembled, describe, draw_described, with_articles
 from lit_symbolic.tasks.reading.described_molecules import SPLITS, Described, DescribedMolecule, read_described
-from lit_symbolic.tasks.reading.rows import is_on_hub
+from lit_symbolic.tasks.reading.hub import is_on_hub
 from lit_symbolic.tasks.splitting import ProblemGenerator
 from lit_symbolic.verifiers.base import Verifier
 from lit_symbolic.verifiers.chemistry import MISSING_GROUP

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lit_symbolic.certificate import Problem
 from lit_symbolic.tasks.listing import program
 from lit_symbolic.tasks.reading import spoc as spoc_files
-from lit_symbolic.tasks.reading.rows import delimited_rows
+from lit_symbolic.tasks.reading.files import delimited_rows
 from lit_symbolic.tasks.reading.spoc import COLUMNS, read_programs, read_testcases
 from lit_symbolic.verifiers.compiling.program import Token, tokenize
 

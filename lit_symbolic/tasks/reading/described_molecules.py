@@ -13,19 +13,9 @@ from typing import Literal, get_args
 from rdkit import Chem
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.reading.rows import (
-    SPLIT_NAMES,
-    Row,
-    accept,
-    delimited_rows,
-    hub_parts,
-    hub_rows,
-    is_on_hub,
-    json_rows,
-    split_named,
-    task_name,
-    text_rows,
-)
+from lit_symbolic.tasks.reading.files import delimited_rows, json_rows, text_rows
+from lit_symbolic.tasks.reading.hub import hub_parts, hub_rows, is_on_hub
+from lit_symbolic.tasks.reading.rows import SPLIT_NAMES, Row, accept, split_named, task_name
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.functional_group_table import FUNCTIONAL_GROUPS, FunctionalGroup
 from lit_symbolic.verifiers.molecules.functional_groups import group_matches, groups_asked_for

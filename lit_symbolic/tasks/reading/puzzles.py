@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_parts, is_on_hub, json_rows
+from lit_symbolic.tasks.reading.files import delimited_rows, json_rows
+from lit_symbolic.tasks.reading.hub import hub_parts, is_on_hub
+from lit_symbolic.tasks.reading.rows import Row, accept
 from lit_symbolic.verifiers.calculating.game24_solver import solvable
 
 LOG = logging.getLogger("lit_symbolic.data")

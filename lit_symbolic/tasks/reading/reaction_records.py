@@ -12,20 +12,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from lit_symbolic.tasks.base import Split
-from lit_symbolic.tasks.reading.rows import (
-    SPLIT_NAMES,
-    Accepted,
-    Row,
-    accept,
-    delimited_rows,
-    hub_parts,
-    hub_rows,
-    is_on_hub,
-    json_rows,
-    split_named,
-    task_name,
-    text_rows,
-)
+from lit_symbolic.tasks.reading.files import delimited_rows, json_rows, text_rows
+from lit_symbolic.tasks.reading.hub import hub_parts, hub_rows, is_on_hub
+from lit_symbolic.tasks.reading.rows import SPLIT_NAMES, Accepted, Row, accept, split_named, task_name
 from lit_symbolic.tasks.splitting import split_of
 from lit_symbolic.verifiers.molecules.reading import MoleculeReading, canonical, read_molecule
 

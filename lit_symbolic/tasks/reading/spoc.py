@@ -13,7 +13,9 @@ from typing import Any, get_args
 
 from lit_symbolic.tasks.base import Split
 from lit_symbolic.tasks.listing import Line, program
-from lit_symbolic.tasks.reading.rows import Row, accept, delimited_rows, hub_rows, is_on_hub
+from lit_symbolic.tasks.reading.files import delimited_rows
+from lit_symbolic.tasks.reading.hub import hub_rows, is_on_hub
+from lit_symbolic.tasks.reading.rows import Row, accept
 from lit_symbolic.tasks.splitting import split_of
 
 LOG = logging.getLogger("lit_symbolic.data")

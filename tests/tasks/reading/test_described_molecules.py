@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from lit_symbolic.tasks.reading import described_molecules
-from lit_symbolic.tasks.reading import rows as rows_module
+from lit_symbolic.tasks.reading import described_molecules, hub
 from lit_symbolic.tasks.reading.described_molecules import HELD_OUT, OTHER_TASK, read_described
 from lit_symbolic.tasks.reading.rows import Row
 
@@ -98,7 +97,7 @@ def hub_with(monkeypatch, splits):
                 f"{source}[{split}][{n}]", {"SMILES": "CCO", "description": f"The molecule is alcohol number {n} of {split}."}
             )
 
-    monkeypatch.setattr(rows_module, "hub_rows", rows)
+    monkeypatch.setattr(hub, "hub_rows", rows)
 
 
 @pytest.mark.parametrize("there", [("train",), ("validation",), ("train", "test"), ("test",)])

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from lit_symbolic.tasks.reading import rows as rows_module
+from lit_symbolic.tasks.reading import hub
 from lit_symbolic.tasks.reading.puzzles import UNSOLVABLE, read_card_sets
 from lit_symbolic.tasks.reading.rows import Row
 
@@ -26,7 +26,7 @@ def hub_of(monkeypatch, rows, **others):
         for index, fields in enumerate(splits[split]):
             yield Row(f"{source}[{split}][{index}]", fields)
 
-    monkeypatch.setattr(rows_module, "hub_rows", hub_rows)
+    monkeypatch.setattr(hub, "hub_rows", hub_rows)
 
 
 @pytest.mark.parametrize("column", ["Puzzles", "puzzles", "numbers"])

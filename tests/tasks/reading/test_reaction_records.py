@@ -10,8 +10,8 @@ from rdkit import Chem
 
 from lit_symbolic.tasks.reactions import ForwardSynthesis, Retrosynthesis
 from lit_symbolic.tasks.reading import reaction_records
+from lit_symbolic.tasks.reading.files import delimited_rows
 from lit_symbolic.tasks.reading.reaction_records import read_reactions
-from lit_symbolic.tasks.reading.rows import delimited_rows
 
 SHARED = Path(os.environ.get("LIT_SYMBOLIC_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
