@@ -171,14 +171,14 @@ def _parts(source: str | Path, direction: Direction) -> Iterator[tuple[str, Spli
     path = Path(source)
     files: dict[Path, Split | None]
     if path.is_dir():
-        named = {file: _split_named(file) for file in sorted(path.iterdir()) if _rows_of(file) is not None}
+        named = {file: _split_of_file(file) for file in sorted(path.iterdir()) if _rows_of(file) is not None}
         files = {file: split for file, split in named.items() if split is not None}
         if not files:  # Mol-Instructions: a file for each of its tasks
             files = {file: None for file in named if HUB_SPLITS[direction] in file.stem}
         if len(files) == 1 and set(files.values()) != {None}:
             LOG.warning("%s is the only part: it is cut in three, whatever its name says", *files)
             files = dict.fromkeys(files)
-        unread = [file.name for file in sorted(path.iterdir()) if file.is_file() and _split_named(file) and file not in files]
+        unread = [file.name for file in sorted(path.iterdir()) if file.is_file() and _split_of_file(file) and file not in files]
         if files and unread:
             LOG.warning("%s: not read, since they are no .smi, .txt, .csv, .json or .jsonl: %s", path, ", ".join(unread))
         if not files:
@@ -196,7 +196,7 @@ def _parts(source: str | Path, direction: Direction) -> Iterator[tuple[str, Spli
         yield str(file), split, rows
 
 
-def _split_named(path: Path) -> Split | None:
+def _split_of_file(path: Path) -> Split | None:
     words = path.name.lower().replace("-", "_").replace(".", "_").split("_")
     return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
