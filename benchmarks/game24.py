@@ -125,7 +125,7 @@ def report(scale: Scale) -> str:
             "`python benchmarks/game24.py`. Mean over seeds, lowest and highest in brackets. Held-out: the 300 test puzzles, never",
             "trained on, x 8 answers at temperature 1. Minutes: sampling, verifying and learning with one thread, two runs side by",
             "side on a shared machine; `make demo` uses both cores for one run. Length in tokens; end rate: share of the answers that end",
-            "by themselves, empty where it was not measured.",
+            "by themselves.",
             "",
             table(header, rows),
             "",
